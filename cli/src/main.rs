@@ -1,0 +1,77 @@
+//! stepscope: takes an LLM inference step apart.
+
+mod args;
+mod generate;
+mod model;
+mod one_batch;
+mod output;
+mod progress;
+mod reports;
+
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use clap::{CommandFactory as _, Parser as _};
+
+use crate::args::{Cli, Command};
+use crate::output::{Failure, print_error};
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    let outcome = match cli.command {
+        Command::OneBatch(args) => one_batch::run(&args),
+        Command::Generate(args) => generate::run(&args),
+        Command::Report(args) => reports::report(&args),
+        Command::Flamegraph(args) => reports::flamegraph(&args),
+        Command::Trace(args) => reports::trace(&args),
+        Command::Completions { shell } => completions(shell),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        // Whoever reads our output has seen enough of it.
+        Err(Failure::OutputClosed) => ExitCode::SUCCESS,
+        Err(Failure::Input(error)) => {
+            print_error(&format!("{error:#}"));
+            ExitCode::from(2)
+        }
+        Err(Failure::Run(error)) => {
+            print_error(&format!("{error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Help and version go to standard output; a mistake in the command line is one line on standard error.
+fn usage(error: &clap::Error) -> ExitCode {
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            let _ = error.print(); // a closed pipe is no failure
+            ExitCode::SUCCESS
+        }
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            let _ = error.print();
+            ExitCode::from(2)
+        }
+        _ => {
+            let text = error.to_string();
+            let text = text.split("\n\nUsage:").next().unwrap_or(&text);
+            let text = text
+                .split("\n\nFor more information")
+                .next()
+                .unwrap_or(text);
+            let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+            let line = line.strip_prefix("error: ").unwrap_or(&line);
+            print_error(&format!("{line}; see --help"));
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn completions(shell: clap_complete::Shell) -> Result<(), Failure> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "stepscope", &mut script);
+    output::write_stdout(&script)
+}

@@ -1,0 +1,135 @@
+//! From command-line arguments to a model on a device.
+
+use stepscope_engine::model::{LoadFormat, LoadOptions, Model, load};
+use stepscope_engine::{CHUNK_TOKENS, RunnerOptions};
+use stepscope_kernels::sample::SamplingParams;
+use stepscope_kernels::{Cpu, DType};
+use stepscope_profiler::{Level, environment};
+
+use crate::args::{Device, Dtype, Format, ModelArgs, SamplingArgs};
+use crate::output::Failure;
+use crate::progress::Bar;
+
+/// The shape that runs when no model is given.
+pub(crate) const DEFAULT_SHAPE: &str = "smollm2-135m";
+
+/// A loaded model and the device it is going to run on.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    pub(crate) cpu: Cpu,
+    pub(crate) model: Model,
+    pub(crate) load_s: f64,
+    /// Free memory before the model was loaded, times `--mem-fraction-static`.
+    pub(crate) memory_budget: u64,
+}
+
+/// Starts the device and loads the model.
+pub(crate) fn open(args: &ModelArgs, skip_tokenizer: bool, bar: &Bar) -> Result<Loaded, Failure> {
+    match args.device {
+        Device::Auto | Device::Cpu => {}
+        Device::Cuda { ordinal } => {
+            return Err(Failure::input(format!(
+                "--device cuda:{ordinal}: this version has no CUDA device yet; use --device cpu"
+            )));
+        }
+        Device::Emulated => {
+            return Err(Failure::input(
+                "--device emulated: this version has no emulated CUDA device yet; use --device cpu",
+            ));
+        }
+    }
+    if args.tp_size > 1 {
+        return Err(Failure::input(format!(
+            "--tp-size {}: the CPU device runs one rank; use --tp-size 1",
+            args.tp_size
+        )));
+    }
+    let cpu = Cpu::new(args.threads)?;
+    let memory_budget =
+        (environment::available_memory_bytes() as f64 * args.mem_fraction_static) as u64;
+    let start = std::time::Instant::now();
+    let model = load(
+        &LoadOptions {
+            model: args
+                .model_path
+                .clone()
+                .unwrap_or_else(|| DEFAULT_SHAPE.to_owned()),
+            format: match args.load_format {
+                Format::Auto => LoadFormat::Auto,
+                Format::Safetensors => LoadFormat::Safetensors,
+                Format::Gguf => LoadFormat::Gguf,
+                Format::Dummy => LoadFormat::Dummy,
+            },
+            dtype: match args.dtype {
+                Dtype::Auto => None,
+                Dtype::Bfloat16 => Some(DType::BF16),
+                Dtype::Float16 => Some(DType::F16),
+                Dtype::Float32 => Some(DType::F32),
+            },
+            config_overrides: args.json_model_override_args.clone(),
+            tokenizer_path: args.tokenizer_path.clone(),
+            skip_tokenizer,
+        },
+        &cpu,
+        bar,
+    )?;
+    Ok(Loaded {
+        cpu,
+        model,
+        load_s: start.elapsed().as_secs_f64(),
+        memory_budget,
+    })
+}
+
+impl Loaded {
+    /// Runner options for sequences of up to `max_sequence_len` tokens; the batch is still to be set.
+    pub(crate) fn runner_options(
+        &self,
+        args: &ModelArgs,
+        sampling: SamplingParams,
+        max_sequence_len: usize,
+    ) -> Result<RunnerOptions, Failure> {
+        let trained = self.model.config.max_position_embeddings;
+        let context = match args.context_length {
+            Some(n) if n > trained => {
+                return Err(Failure::input(format!(
+                    "--context-length {n} is more than the {trained} positions of {}; lower it, or override \
+                     max_position_embeddings with --json-model-override-args",
+                    self.model.name
+                )));
+            }
+            Some(n) => n,
+            None => trained,
+        };
+        if max_sequence_len > context {
+            return Err(Failure::input(format!(
+                "a sequence of {max_sequence_len} tokens (prompt and output together) exceeds the context of {context} of {}; \
+                 use shorter lengths",
+                self.model.name
+            )));
+        }
+        Ok(RunnerOptions {
+            max_requests: 1,
+            max_sequence_len,
+            page_size: args.page_size,
+            max_total_tokens: args.max_total_tokens,
+            memory_budget: self.memory_budget,
+            chunk_tokens: CHUNK_TOKENS,
+            sampling,
+            level: Level::Operations,
+        })
+    }
+}
+
+/// The sampling parameters that were asked for.
+pub(crate) fn sampling(args: &SamplingArgs, seed: u64) -> Result<SamplingParams, Failure> {
+    let params = SamplingParams {
+        temperature: args.temperature,
+        top_k: args.top_k,
+        top_p: args.top_p,
+        min_p: args.min_p,
+        seed,
+    };
+    params.validate().map_err(|e| Failure::Input(e.into()))?;
+    Ok(params)
+}

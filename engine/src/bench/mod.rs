@@ -1,0 +1,9 @@
+//! The bench loops, and the formats of what they print.
+
+pub mod correctness;
+pub mod one_batch;
+mod record;
+pub mod sglang;
+mod torch_format;
+
+pub use record::{new_record, roofs};

@@ -1,0 +1,91 @@
+use stepscope_kernels::{Backend, HostTensor, QkvLayout};
+
+use crate::Error;
+use crate::model::{Model, ModelConfig};
+
+/// A model's weights on a device, fused as a step uses them: Q, K and V under one another, gate above up.
+#[derive(Debug)]
+pub(crate) struct DeviceModel<B: Backend> {
+    pub(crate) embedding: B::Matrix,
+    pub(crate) layers: Vec<DeviceLayer<B>>,
+    pub(crate) final_norm: B::Vector,
+    /// Absent when the embedding serves as output matrix too.
+    pub(crate) lm_head: Option<B::Matrix>,
+    pub(crate) rope: B::RopeTable,
+}
+
+#[derive(Debug)]
+pub(crate) struct DeviceLayer<B: Backend> {
+    pub(crate) input_norm: B::Vector,
+    pub(crate) qkv: B::Matrix,
+    pub(crate) qkv_bias: Option<B::Vector>,
+    pub(crate) qk_norm: Option<(B::Vector, B::Vector)>,
+    pub(crate) o: B::Matrix,
+    pub(crate) o_bias: Option<B::Vector>,
+    pub(crate) post_attention_norm: B::Vector,
+    pub(crate) gate_up: B::Matrix,
+    pub(crate) gate_up_bias: Option<B::Vector>,
+    pub(crate) down: B::Matrix,
+    pub(crate) down_bias: Option<B::Vector>,
+}
+
+/// The layout of a fused QKV row of `config`.
+pub(crate) fn qkv_layout(config: &ModelConfig) -> QkvLayout {
+    QkvLayout {
+        heads: config.heads,
+        kv_heads: config.kv_heads,
+        head_dim: config.head_dim,
+    }
+}
+
+impl<B: Backend> DeviceModel<B> {
+    /// Puts `model` on the device, with rotations for `positions` positions.
+    ///
+    /// # Errors
+    /// When the device has too little memory.
+    pub(crate) fn new(
+        backend: &B,
+        model: &Model,
+        positions: usize,
+    ) -> Result<DeviceModel<B>, Error> {
+        let weights = &model.weights;
+        let matrix = |blocks: &[&HostTensor]| {
+            backend.matrix(&blocks.iter().map(|&t| t.clone()).collect::<Vec<_>>())
+        };
+        let vector = |tensor: &HostTensor| backend.vector(std::slice::from_ref(tensor));
+        let biases = |blocks: &[&Option<HostTensor>]| {
+            let present: Option<Vec<HostTensor>> = blocks.iter().map(|&b| b.clone()).collect();
+            present.map(|blocks| backend.vector(&blocks)).transpose()
+        };
+        let mut layers = Vec::with_capacity(weights.layers.len());
+        for layer in &weights.layers {
+            layers.push(DeviceLayer {
+                input_norm: vector(&layer.input_norm)?,
+                qkv: matrix(&[&layer.q, &layer.k, &layer.v])?,
+                qkv_bias: biases(&[&layer.q_bias, &layer.k_bias, &layer.v_bias])?,
+                qk_norm: match (&layer.q_norm, &layer.k_norm) {
+                    (Some(q), Some(k)) => Some((vector(q)?, vector(k)?)),
+                    _ => None,
+                },
+                o: matrix(&[&layer.o])?,
+                o_bias: biases(&[&layer.o_bias])?,
+                post_attention_norm: vector(&layer.post_attention_norm)?,
+                gate_up: matrix(&[&layer.gate, &layer.up])?,
+                gate_up_bias: biases(&[&layer.gate_bias, &layer.up_bias])?,
+                down: matrix(&[&layer.down])?,
+                down_bias: biases(&[&layer.down_bias])?,
+            });
+        }
+        Ok(DeviceModel {
+            embedding: matrix(&[&weights.embedding])?,
+            layers,
+            final_norm: vector(&weights.final_norm)?,
+            lm_head: weights
+                .lm_head
+                .as_ref()
+                .map(|tensor| matrix(&[tensor]))
+                .transpose()?,
+            rope: backend.rope_table(&model.config.inverse_frequencies(), positions)?,
+        })
+    }
+}

@@ -1,0 +1,770 @@
+use stepscope_kernels::sample::SamplingParams;
+use stepscope_kernels::{AttentionBatch, Backend, DType};
+use stepscope_profiler::{Level, Phase, Recorder, Step, StepKind};
+
+use crate::Error;
+use crate::device_model::{DeviceModel, qkv_layout};
+use crate::forward::{Buffers, Chunk, Pass, work};
+use crate::model::{Model, ModelConfig};
+use crate::pool::{KvAllocator, Row, TokenPool};
+
+/// How a [`Runner`] is sized.
+#[derive(Debug, Clone)]
+pub struct RunnerOptions {
+    /// The most requests of a batch.
+    pub max_requests: usize,
+    /// The most tokens of a request, prompt and output together.
+    pub max_sequence_len: usize,
+    /// Slots per page of the KV pool.
+    pub page_size: usize,
+    /// Slots of the KV pool; by default what `memory_budget` allows.
+    pub max_total_tokens: Option<usize>,
+    /// Bytes that weights and KV pool may take together.
+    pub memory_budget: u64,
+    /// A prefill runs through the layers in chunks of up to this many tokens. The result is the same; the buffers are
+    /// smaller and stay in cache.
+    pub chunk_tokens: usize,
+    /// How tokens are drawn.
+    pub sampling: SamplingParams,
+    /// How much of each step is recorded.
+    pub level: Level,
+}
+
+impl RunnerOptions {
+    /// Options for a model of a few hundred megabytes at most: `requests` requests of up to `sequence_len` tokens, greedy,
+    /// recorded down to operations.
+    pub fn small(requests: usize, sequence_len: usize) -> RunnerOptions {
+        const PAGE_SIZE: usize = 16;
+        let tokens = requests.saturating_mul(sequence_len.next_multiple_of(PAGE_SIZE));
+        RunnerOptions {
+            max_requests: requests,
+            max_sequence_len: sequence_len,
+            page_size: PAGE_SIZE,
+            max_total_tokens: Some(tokens),
+            memory_budget: 1 << 30,
+            chunk_tokens: CHUNK_TOKENS,
+            sampling: SamplingParams::greedy(),
+            level: Level::Operations,
+        }
+    }
+
+    /// Slots of the KV pool that `model` gets, in whole pages: `max_total_tokens`, but no more than the budget leaves once
+    /// the weights are paid for.
+    ///
+    /// # Errors
+    /// When not even one page fits.
+    pub fn pool_tokens(&self, model: &Model) -> Result<usize, Error> {
+        if self.page_size == 0 {
+            return Err(Error::input(
+                "--page-size 0 is not possible: a page holds at least one token",
+            ));
+        }
+        let kv_bytes = model.config.kv_bytes_per_token(model.dtype).max(1);
+        let affordable = self.memory_budget.saturating_sub(model.weight_bytes) / kv_bytes;
+        let affordable = usize::try_from(affordable)
+            .unwrap_or(usize::MAX)
+            .min(i32::MAX as usize);
+        let tokens = self
+            .max_total_tokens
+            .map_or(affordable, |n| n.min(affordable));
+        if tokens >= self.page_size {
+            return Ok(tokens / self.page_size * self.page_size);
+        }
+        if self.max_total_tokens.is_some_and(|n| n < self.page_size) {
+            return Err(Error::input(format!(
+                "--max-total-tokens {tokens} is less than one page of {} tokens; raise it or lower --page-size",
+                self.page_size
+            )));
+        }
+        Err(Error::failed(format!(
+            "no memory is left for a KV pool: the weights take {} MB of a budget of {} MB, and a page of {} tokens needs {} \
+             bytes; raise --mem-fraction-static, or use a smaller model or dtype",
+            model.weight_bytes / 1_000_000,
+            self.memory_budget / 1_000_000,
+            self.page_size,
+            kv_bytes.saturating_mul(self.page_size as u64),
+        )))
+    }
+}
+
+/// The default of [`RunnerOptions::chunk_tokens`]: at 1024 tokens the widest buffers of a 135M model take 13 MB, within
+/// the last-level cache of a server CPU, while a GEMM of 1024 rows already runs at its full rate.
+pub const CHUNK_TOKENS: usize = 1024;
+
+/// Runs prefill and decode steps of one model on one device, and takes each of them apart.
+///
+/// A step's clock brackets what sglang's `bench_one_batch` brackets: pools, metadata, forward pass and sampling, with the
+/// device synchronised before and after; not the reading back of token ids, nor any check.
+#[derive(Debug)]
+pub struct Runner<B: Backend> {
+    backend: B,
+    config: ModelConfig,
+    dtype: DType,
+    model: DeviceModel<B>,
+    kv: B::KvPool,
+    token_pool: TokenPool,
+    kv_allocator: KvAllocator,
+    buffers: Buffers<B>,
+    indices: StepIndices<B>,
+    host: HostBatch,
+    chunk_tokens: usize,
+    sampling: SamplingParams,
+    recorder: Recorder,
+}
+
+/// A running batch. It holds rows and pages of its [`Runner`] until [`Runner::release`] or [`Runner::clear`].
+#[derive(Debug)]
+pub struct Batch {
+    requests: Vec<Request>,
+    prefills: usize,
+    decodes: usize,
+}
+
+#[derive(Debug)]
+struct Request {
+    row: Row,
+    /// Tokens in the KV cache.
+    len: usize,
+}
+
+impl Batch {
+    /// Number of requests.
+    pub fn len(&self) -> usize {
+        self.requests.len()
+    }
+
+    /// Whether the batch has no request.
+    pub fn is_empty(&self) -> bool {
+        self.requests.is_empty()
+    }
+}
+
+/// A step's integers on the device.
+#[derive(Debug)]
+struct StepIndices<B: Backend> {
+    /// Input ids of a chunk, then the ids that were sampled, which the next decode step reads in place.
+    ids: B::Indices,
+    positions: B::Indices,
+    slots: B::Indices,
+    query_start: B::Indices,
+    kv_len: B::Indices,
+    page_table: B::Indices,
+    last_rows: B::Indices,
+}
+
+impl<B: Backend> StepIndices<B> {
+    fn new(
+        backend: &B,
+        tokens: usize,
+        requests: usize,
+        pages: usize,
+    ) -> Result<StepIndices<B>, Error> {
+        Ok(StepIndices {
+            ids: backend.indices(tokens.max(requests))?,
+            positions: backend.indices(tokens)?,
+            slots: backend.indices(tokens)?,
+            query_start: backend.indices(requests + 1)?,
+            kv_len: backend.indices(requests)?,
+            page_table: backend.indices(requests * pages)?,
+            last_rows: backend.indices(requests)?,
+        })
+    }
+
+    fn write(&mut self, backend: &B, host: &HostBatch, with_ids: bool) -> Result<(), Error> {
+        if with_ids {
+            backend.write_indices(&mut self.ids, &host.ids)?;
+        }
+        backend.write_indices(&mut self.positions, &host.positions)?;
+        backend.write_indices(&mut self.slots, &host.slots)?;
+        backend.write_indices(&mut self.query_start, &host.query_start)?;
+        backend.write_indices(&mut self.kv_len, &host.kv_len)?;
+        backend.write_indices(&mut self.page_table, &host.page_table)?;
+        backend.write_indices(&mut self.last_rows, &host.last_rows)?;
+        Ok(())
+    }
+}
+
+/// The same on the host, reused from step to step.
+#[derive(Debug, Default)]
+struct HostBatch {
+    ids: Vec<i32>,
+    positions: Vec<i32>,
+    slots: Vec<i32>,
+    query_start: Vec<i32>,
+    kv_len: Vec<i32>,
+    page_table: Vec<i32>,
+    max_pages: usize,
+    last_rows: Vec<i32>,
+    /// `(query_len, kv_len)` per request.
+    lengths: Vec<(usize, usize)>,
+    new_pages: Vec<u32>,
+    new_slots: Vec<i32>,
+}
+
+impl HostBatch {
+    fn clear_chunk(&mut self) {
+        self.ids.clear();
+        self.positions.clear();
+        self.slots.clear();
+        self.query_start.clear();
+        self.query_start.push(0);
+        self.kv_len.clear();
+        self.page_table.clear();
+        self.last_rows.clear();
+        self.lengths.clear();
+    }
+
+    /// Adds `count` tokens of a request, at positions `start ..`, whose slots stand in `row`.
+    fn push_request(&mut self, row: &[i32], start: usize, count: usize, page_size: usize) {
+        let end = start + count;
+        self.positions.extend((start..end).map(|p| p as i32));
+        self.slots.extend_from_slice(&row[start..end]);
+        self.query_start.push(self.positions.len() as i32);
+        self.kv_len.push(end as i32);
+        self.lengths.push((count, end));
+        let pages = self.page_table.len();
+        self.page_table.extend(
+            row[..end]
+                .iter()
+                .step_by(page_size)
+                .map(|&slot| slot / page_size as i32),
+        );
+        self.page_table.resize(pages + self.max_pages, 0);
+    }
+
+    fn attention<'a, B: Backend>(
+        &self,
+        indices: &'a StepIndices<B>,
+        page_size: usize,
+    ) -> AttentionBatch<'a, B::Indices> {
+        AttentionBatch {
+            requests: self.lengths.len(),
+            tokens: self.positions.len(),
+            max_query_len: self.lengths.iter().map(|l| l.0).max().unwrap_or(0),
+            max_kv_len: self.lengths.iter().map(|l| l.1).max().unwrap_or(0),
+            query_start: &indices.query_start,
+            kv_len: &indices.kv_len,
+            page_table: &indices.page_table,
+            max_pages: self.max_pages,
+            page_size,
+        }
+    }
+}
+
+/// A part of a prefill: tokens `from .. from + count` of what request `request` adds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Part {
+    request: usize,
+    from: usize,
+    count: usize,
+}
+
+/// Cuts the new tokens of a batch into chunks of up to `limit` tokens, in order.
+fn chunks(new_lens: &[usize], limit: usize) -> Vec<Vec<Part>> {
+    let mut chunks = Vec::new();
+    let mut chunk = Vec::new();
+    let mut room = limit;
+    for (request, &len) in new_lens.iter().enumerate() {
+        let mut from = 0;
+        while from < len {
+            if room == 0 {
+                chunks.push(std::mem::take(&mut chunk));
+                room = limit;
+            }
+            let count = room.min(len - from);
+            chunk.push(Part {
+                request,
+                from,
+                count,
+            });
+            from += count;
+            room -= count;
+        }
+    }
+    if !chunk.is_empty() {
+        chunks.push(chunk);
+    }
+    chunks
+}
+
+impl<B: Backend> Runner<B> {
+    /// Puts `model` on the device and makes the pools and buffers.
+    ///
+    /// # Errors
+    /// When memory does not suffice, or the lengths do not fit the model's context.
+    pub fn new(backend: B, model: &Model, options: &RunnerOptions) -> Result<Runner<B>, Error> {
+        let config = &model.config;
+        options.sampling.validate()?;
+        let pages = options.pool_tokens(model)? / options.page_size;
+        let kv_allocator = KvAllocator::new(pages, options.page_size)?;
+        let kv = backend.kv_pool(
+            config.layers,
+            kv_allocator.slots(),
+            qkv_layout(config),
+            model.dtype,
+        )?;
+        let token_pool = TokenPool::new(options.max_requests, options.max_sequence_len)?;
+        let widest = options
+            .max_requests
+            .saturating_mul(options.max_sequence_len);
+        let chunk_tokens = options
+            .chunk_tokens
+            .clamp(1, widest.max(1))
+            .max(options.max_requests);
+        let pages_per_request = options.max_sequence_len.div_ceil(options.page_size);
+        Ok(Runner {
+            buffers: Buffers::new(&backend, config, chunk_tokens, options.max_requests)?,
+            indices: StepIndices::new(
+                &backend,
+                chunk_tokens,
+                options.max_requests,
+                pages_per_request,
+            )?,
+            model: DeviceModel::new(&backend, model, options.max_sequence_len)?,
+            backend,
+            config: config.clone(),
+            dtype: model.dtype,
+            kv,
+            token_pool,
+            kv_allocator,
+            host: HostBatch::default(),
+            chunk_tokens,
+            sampling: options.sampling,
+            recorder: Recorder::new(options.level),
+        })
+    }
+
+    /// Tokens of the vocabulary.
+    pub fn vocab_size(&self) -> usize {
+        self.config.vocab_size
+    }
+
+    /// Slots of the KV pool: what sglang prints as `max_total_num_tokens`.
+    pub fn max_total_tokens(&self) -> usize {
+        self.kv_allocator.slots()
+    }
+
+    /// Slots per page.
+    pub fn page_size(&self) -> usize {
+        self.kv_allocator.page_size()
+    }
+
+    /// Bytes of the KV pool: at its full size, and the most that was in use at once.
+    pub fn kv_bytes(&self) -> (u64, u64) {
+        let per_token = self.config.kv_bytes_per_token(self.dtype);
+        (
+            per_token * self.kv_allocator.slots() as u64,
+            per_token * self.kv_allocator.peak_slots() as u64,
+        )
+    }
+
+    /// Bytes of the token pool.
+    pub fn token_pool_bytes(&self) -> u64 {
+        self.token_pool.bytes()
+    }
+
+    /// Bytes of a step's buffers.
+    pub fn activation_bytes(&self) -> u64 {
+        self.buffers.bytes()
+    }
+
+    /// Gives back all rows and pages. A batch that still runs must not be used any more.
+    pub fn clear(&mut self) {
+        self.token_pool.clear();
+        self.kv_allocator.clear();
+    }
+
+    /// Gives back the rows and pages of `batch`.
+    pub fn release(&mut self, batch: Batch) {
+        let page_size = self.kv_allocator.page_size();
+        for request in batch.requests {
+            let slots = &self.token_pool.row(&request.row)[..request.len];
+            let pages = slots
+                .iter()
+                .step_by(page_size)
+                .map(|&slot| slot as u32 / page_size as u32);
+            self.kv_allocator.release(pages);
+            self.token_pool.release(request.row);
+        }
+    }
+
+    /// Starts one request per prompt and runs all prompts as one step.
+    ///
+    /// # Errors
+    /// When a prompt is empty, too long, or holds an id beyond the vocabulary; when a pool is exhausted; when an operation
+    /// fails. Nothing stays taken then.
+    pub fn prefill(&mut self, prompts: &[&[u32]]) -> Result<(Batch, Step), Error> {
+        self.check_tokens(prompts, |_| 0)?;
+        self.backend.synchronize()?;
+        self.recorder
+            .begin_step(StepKind::Prefill, 0, prompts.len());
+        let token_pool = &mut self.token_pool;
+        let rows = self
+            .recorder
+            .phase(Phase::TokenPool, |_| token_pool.take(prompts.len()))?;
+        let requests = rows
+            .into_iter()
+            .map(|row| Request { row, len: 0 })
+            .collect();
+        let mut batch = Batch {
+            requests,
+            prefills: 0,
+            decodes: 0,
+        };
+        match self.run_extend(&mut batch, prompts) {
+            Ok(step) => Ok((batch, step)),
+            Err(error) => {
+                self.release(batch);
+                Err(error)
+            }
+        }
+    }
+
+    /// Runs more prompt tokens of every request, on top of what is in the cache, as one step.
+    ///
+    /// # Errors
+    /// As [`Runner::prefill`]; the batch keeps what it had.
+    pub fn extend(&mut self, batch: &mut Batch, tokens: &[&[u32]]) -> Result<Step, Error> {
+        let lens: Vec<usize> = batch.requests.iter().map(|r| r.len).collect();
+        self.check_tokens(tokens, |i| lens[i])?;
+        self.backend.synchronize()?;
+        self.recorder
+            .begin_step(StepKind::Prefill, batch.prefills, tokens.len());
+        self.run_extend(batch, tokens)
+    }
+
+    /// Runs one token of every request: the one just sampled, or `forced[i]` for request `i`.
+    ///
+    /// # Errors
+    /// When a request outgrows the context or the pool, or an operation fails.
+    pub fn decode(&mut self, batch: &mut Batch, forced: Option<&[u32]>) -> Result<Step, Error> {
+        if let Some(longest) = batch.requests.iter().map(|r| r.len).max()
+            && longest >= self.token_pool.context_len()
+        {
+            return Err(Error::failed(format!(
+                "a request of {longest} tokens cannot grow: {} were planned for",
+                self.token_pool.context_len()
+            )));
+        }
+        if let Some(ids) = forced {
+            self.check_ids(ids, "the forced ids")?;
+            let ids: Vec<i32> = ids.iter().map(|&id| id as i32).collect();
+            self.backend.write_indices(&mut self.indices.ids, &ids)?;
+        }
+        self.backend.synchronize()?;
+        self.recorder
+            .begin_step(StepKind::Decode, batch.decodes, batch.len());
+        self.allocate(batch, |_| 1)?;
+        let Runner {
+            recorder,
+            host,
+            indices,
+            backend,
+            token_pool,
+            kv_allocator,
+            ..
+        } = self;
+        recorder.phase(Phase::Prepare, |_| {
+            let page_size = kv_allocator.page_size();
+            let longest = batch.requests.iter().map(|r| r.len).max().unwrap_or(0);
+            host.clear_chunk();
+            host.max_pages = longest.div_ceil(page_size);
+            for (index, request) in batch.requests.iter().enumerate() {
+                host.push_request(token_pool.row(&request.row), request.len - 1, 1, page_size);
+                host.last_rows.push(index as i32);
+            }
+            indices.write(backend, host, false)
+        })?;
+        self.run_chunk(StepKind::Decode, 0)?;
+        let step = self.finish(batch.len(), 1 + batch.decodes as u64)?;
+        batch.decodes += 1;
+        Ok(step)
+    }
+
+    /// The ids that the last step sampled, one per request.
+    ///
+    /// # Errors
+    /// When the device fails, or an id is not one of the vocabulary: then the step computed nonsense.
+    pub fn sampled(&self, batch: &Batch) -> Result<Vec<u32>, Error> {
+        let mut ids = vec![0; batch.len()];
+        self.backend.read_indices(&self.indices.ids, &mut ids)?;
+        ids.into_iter()
+            .map(|id| match u32::try_from(id) {
+                Ok(token) if (token as usize) < self.config.vocab_size => Ok(token),
+                _ => Err(Error::failed(format!(
+                    "a step sampled token {id}, but the vocabulary has {} tokens",
+                    self.config.vocab_size
+                ))),
+            })
+            .collect()
+    }
+
+    /// The logits of the last step, `[requests, vocab]`.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn logits(&self, batch: &Batch) -> Result<Vec<f32>, Error> {
+        let mut logits = vec![0.0; batch.len() * self.config.vocab_size];
+        self.backend
+            .read_buffer(&self.buffers.logits, &mut logits)?;
+        Ok(logits)
+    }
+
+    /// That the last step's logits are numbers. A time of a step that computed NaN is not a measurement.
+    ///
+    /// # Errors
+    /// When they are not.
+    pub fn check_logits(&self, batch: &Batch) -> Result<(), Error> {
+        let logits = self.logits(batch)?;
+        match logits.iter().position(|x| !x.is_finite()) {
+            None => Ok(()),
+            Some(at) => Err(Error::failed(format!(
+                "the logit of token {} of request {} is {}: the weights or a kernel are broken",
+                at % self.config.vocab_size,
+                at / self.config.vocab_size,
+                logits[at]
+            ))),
+        }
+    }
+
+    fn check_tokens(&self, tokens: &[&[u32]], len: impl Fn(usize) -> usize) -> Result<(), Error> {
+        for (i, &ids) in tokens.iter().enumerate() {
+            if ids.is_empty() {
+                return Err(Error::input(format!(
+                    "prompt {i} is empty: give it at least one token"
+                )));
+            }
+            self.check_ids(ids, &format!("prompt {i}"))?;
+            let total = len(i) + ids.len();
+            if total > self.token_pool.context_len() {
+                return Err(Error::input(format!(
+                    "prompt {i} has {total} tokens, but only {} were planned for; shorten it",
+                    self.token_pool.context_len()
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_ids(&self, ids: &[u32], of: &str) -> Result<(), Error> {
+        let vocab = self.config.vocab_size;
+        match ids.iter().position(|&id| id as usize >= vocab) {
+            None => Ok(()),
+            Some(at) => Err(Error::input(format!(
+                "token id {} at position {at} of {of} is beyond the vocabulary of {vocab} tokens; ids run from 0 to {}",
+                ids[at],
+                vocab - 1
+            ))),
+        }
+    }
+
+    /// Gives `grow(i)` more slots to request `i`: pages from the KV pool, then their slots into its row.
+    fn allocate(&mut self, batch: &mut Batch, grow: impl Fn(usize) -> usize) -> Result<(), Error> {
+        let Runner {
+            recorder,
+            host,
+            token_pool,
+            kv_allocator,
+            ..
+        } = self;
+        recorder.phase(Phase::KvAlloc, |_| {
+            host.new_pages.clear();
+            host.new_slots.clear();
+            let page_size = kv_allocator.page_size();
+            let pages = batch.requests.iter().enumerate();
+            let pages = pages
+                .map(|(i, r)| kv_allocator.pages_to_grow(r.len, r.len + grow(i)))
+                .sum();
+            kv_allocator.take(pages, &mut host.new_pages)?;
+            let mut new_pages = host.new_pages.iter();
+            for (i, request) in batch.requests.iter().enumerate() {
+                let row = token_pool.row(&request.row);
+                // A row's last slot is followed by the next one of its page, until the page is full.
+                let mut slot = request.len.checked_sub(1).map_or(0, |last| row[last]);
+                for position in request.len..request.len + grow(i) {
+                    slot = match position % page_size {
+                        0 => new_pages
+                            .next()
+                            .map_or(0, |&page| page as i32 * page_size as i32),
+                        _ => slot + 1,
+                    };
+                    host.new_slots.push(slot);
+                }
+            }
+            Ok::<_, Error>(())
+        })?;
+        recorder.phase(Phase::TokenPool, |_| {
+            let mut from = 0;
+            for (i, request) in batch.requests.iter_mut().enumerate() {
+                let count = grow(i);
+                let row = token_pool.row_mut(&request.row);
+                row[request.len..request.len + count]
+                    .copy_from_slice(&host.new_slots[from..from + count]);
+                from += count;
+                request.len += count;
+            }
+        });
+        Ok(())
+    }
+
+    fn run_extend(&mut self, batch: &mut Batch, tokens: &[&[u32]]) -> Result<Step, Error> {
+        let before: Vec<usize> = batch.requests.iter().map(|r| r.len).collect();
+        self.allocate(batch, |i| tokens[i].len())?;
+        let new_lens: Vec<usize> = tokens.iter().map(|t| t.len()).collect();
+        let mut finished = 0;
+        for chunk in chunks(&new_lens, self.chunk_tokens) {
+            let Runner {
+                recorder,
+                host,
+                indices,
+                backend,
+                token_pool,
+                kv_allocator,
+                ..
+            } = self;
+            recorder.phase(Phase::Prepare, |_| {
+                let page_size = kv_allocator.page_size();
+                let ends = chunk.iter().map(|p| before[p.request] + p.from + p.count);
+                host.clear_chunk();
+                host.max_pages = ends.max().unwrap_or(0).div_ceil(page_size);
+                for part in &chunk {
+                    let ids = &tokens[part.request][part.from..part.from + part.count];
+                    host.ids.extend(ids.iter().map(|&id| id as i32));
+                    let row = token_pool.row(&batch.requests[part.request].row);
+                    host.push_request(row, before[part.request] + part.from, part.count, page_size);
+                    if part.from + part.count == tokens[part.request].len() {
+                        host.last_rows.push(host.positions.len() as i32 - 1);
+                    }
+                }
+                indices.write(backend, host, true)
+            })?;
+            self.run_chunk(StepKind::Prefill, finished)?;
+            finished += self.host.last_rows.len();
+        }
+        let step = self.finish(batch.len(), 0)?;
+        batch.prefills += 1;
+        Ok(step)
+    }
+
+    /// Takes the prepared chunk through the layers.
+    fn run_chunk(&mut self, kind: StepKind, last_first: usize) -> Result<(), Error> {
+        let Runner {
+            recorder,
+            host,
+            indices,
+            backend,
+            model,
+            config,
+            kv,
+            buffers,
+            kv_allocator,
+            ..
+        } = self;
+        let pass = Pass {
+            backend: &*backend,
+            config: &*config,
+            weight_dtype: self.dtype,
+            kv_dtype: self.dtype,
+            model: &*model,
+        };
+        recorder.phase(Phase::Forward, |recorder| {
+            let chunk = Chunk {
+                kind,
+                ids: &indices.ids,
+                positions: &indices.positions,
+                slots: &indices.slots,
+                attention: host.attention(indices, kv_allocator.page_size()),
+                lengths: &host.lengths,
+                last_rows: &indices.last_rows,
+                last_count: host.last_rows.len(),
+                last_first,
+            };
+            pass.layers(&chunk, kv, buffers, recorder)
+        })
+    }
+
+    /// Logits and sampling, and the end of the step.
+    fn finish(&mut self, requests: usize, draw: u64) -> Result<Step, Error> {
+        let Runner {
+            recorder,
+            indices,
+            backend,
+            model,
+            config,
+            buffers,
+            ..
+        } = self;
+        let pass = Pass {
+            backend: &*backend,
+            config: &*config,
+            weight_dtype: self.dtype,
+            kv_dtype: self.dtype,
+            model: &*model,
+        };
+        recorder.phase(Phase::Forward, |recorder| {
+            pass.logits(requests, buffers, recorder)
+        })?;
+        let vocab = config.vocab_size;
+        let cost = stepscope_kernels::sample::cost(requests, vocab, backend.activation_dtype());
+        recorder.phase(Phase::Sample, |recorder| {
+            recorder.operation("sample", None, work(cost), || {
+                backend.sample(
+                    &buffers.logits,
+                    requests,
+                    vocab,
+                    &self.sampling,
+                    draw,
+                    &mut indices.ids,
+                )
+            })
+        })?;
+        backend.synchronize()?;
+        Ok(recorder.end_step())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn chunks_cut_at_the_limit_and_keep_order() {
+        let part = |request, from, count| Part {
+            request,
+            from,
+            count,
+        };
+        assert_eq!(
+            chunks(&[3, 6, 1], 4),
+            [
+                vec![part(0, 0, 3), part(1, 0, 1)],
+                vec![part(1, 1, 4)],
+                vec![part(1, 5, 1), part(2, 0, 1)],
+            ]
+        );
+        assert_eq!(chunks(&[4], 4), [vec![part(0, 0, 4)]]);
+        assert!(chunks(&[], 4).is_empty());
+    }
+
+    proptest! {
+        /// Every token is in one chunk, in order, and no chunk is over the limit.
+        #[test]
+        fn chunks_cover_all_tokens(lens in prop::collection::vec(1_usize..20, 1..8), limit in 1_usize..25) {
+            let mut next = vec![0; lens.len()];
+            let mut last = 0;
+            for chunk in chunks(&lens, limit) {
+                prop_assert!(chunk.iter().map(|p| p.count).sum::<usize>() <= limit);
+                for part in chunk {
+                    prop_assert!(part.request >= last);
+                    prop_assert_eq!(part.from, next[part.request]);
+                    prop_assert!(part.count > 0);
+                    next[part.request] += part.count;
+                    last = part.request;
+                }
+            }
+            prop_assert_eq!(next, lens);
+        }
+    }
+}

@@ -1,0 +1,45 @@
+use crate::DType;
+
+/// What can go wrong in an operation or in the memory it needs.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct Error(#[from] ErrorKind);
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ErrorKind {
+    #[error(
+        "a tensor of shape {shape:?} in {dtype} needs {needed} bytes, but {given} bytes were given"
+    )]
+    Length {
+        shape: Vec<usize>,
+        dtype: DType,
+        needed: u128,
+        given: usize,
+    },
+    #[error("{what} needs {bytes} bytes of memory, which this machine did not grant")]
+    OutOfMemory { what: String, bytes: u128 },
+    #[error("the thread pool could not be started: {0}")]
+    Threads(String),
+    #[error("{0}")]
+    Shape(String),
+}
+
+impl Error {
+    /// `what` (a noun phrase) asked for `bytes` and did not get them.
+    pub fn out_of_memory(what: impl Into<String>, bytes: u128) -> Error {
+        Error(ErrorKind::OutOfMemory {
+            what: what.into(),
+            bytes,
+        })
+    }
+
+    /// Shapes that do not fit together; `message` names both.
+    pub fn shape(message: impl Into<String>) -> Error {
+        Error(ErrorKind::Shape(message.into()))
+    }
+
+    /// Whether memory ran out, as opposed to a mistake in shapes.
+    pub fn is_out_of_memory(&self) -> bool {
+        matches!(self.0, ErrorKind::OutOfMemory { .. })
+    }
+}

@@ -1,0 +1,47 @@
+//! Spans, timers, the record, and what is computed from it.
+//!
+//! A run is measured through a [`Recorder`]: steps hold phases, phases hold operations, and each carries the work it could
+//! not do without ([`Work`]). The outcome is a [`Record`], one JSON file; every table ([`report`]), trace ([`trace`]) and
+//! flame graph is computed from a record, on any machine.
+//!
+//! ```
+//! use stepscope_profiler::{Level, Phase, Recorder, StepKind, Timer, Work};
+//!
+//! let mut recorder = Recorder::new(Level::Operations);
+//! recorder.begin_step(StepKind::Decode, 0, 1);
+//! recorder.phase(Phase::Forward, |recorder| {
+//!     recorder.operation("embedding", None, Work::default(), || Ok::<_, ()>("embedding_cpu"))
+//! })?;
+//! let step = recorder.end_step();
+//! assert_eq!(step.phases.iter().map(|p| p.host_ns).sum::<u64>(), step.wall_ns);
+//! assert_eq!(step.operations[0].timer, Timer::Wall);
+//! # Ok::<(), ()>(())
+//! ```
+//!
+//! **Invariant:** this crate knows no kernel and no model: costs reach it as numbers on spans.
+//!
+//! **Invariant:** the phases of a step add up to its wall time, to the nanosecond; what no phase covers is `other`.
+//!
+//! **Invariant:** every time carries the timer that took it.
+
+#![forbid(unsafe_code)]
+
+mod breakdown;
+mod error;
+mod record;
+mod recorder;
+
+pub mod environment;
+pub mod quantity;
+pub mod report;
+pub mod roofline;
+pub mod stats;
+pub mod trace;
+
+pub use error::Error;
+pub use record::{
+    BandwidthRoof, Cpu, Environment, Memory, ModelInfo, Operation, OperationTotal, PhaseTime,
+    PhaseTotal, Point, Program, Record, Repetition, Roofs, Run, SCHEMA, Sampling, Skipped, Step,
+    StepTotal,
+};
+pub use recorder::{Level, Phase, Recorder, StepKind, Timer, Work};

@@ -1,0 +1,365 @@
+//! Takes the steps of a run apart while they run.
+
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+
+use crate::record::{Operation, PhaseTime, Step};
+
+/// How much of a step is recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// Wall time of the step alone; a step has the one phase `other`.
+    Steps,
+    /// Phases too.
+    Phases,
+    /// Operations too.
+    Operations,
+}
+
+/// What a step does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StepKind {
+    /// Runs whole prompts (sglang: extend).
+    Prefill,
+    /// Runs one token per request.
+    Decode,
+}
+
+impl StepKind {
+    /// `prefill` or `decode`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            StepKind::Prefill => "prefill",
+            StepKind::Decode => "decode",
+        }
+    }
+
+    /// The name at the start of a sentence.
+    pub const fn title(self) -> &'static str {
+        match self {
+            StepKind::Prefill => "Prefill",
+            StepKind::Decode => "Decode",
+        }
+    }
+}
+
+/// The phases of a step, in the order in which they run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Request → token slots.
+    TokenPool,
+    /// Slots of the KV cache.
+    KvAlloc,
+    /// Batch metadata, host → device copies, attention plan.
+    Prepare,
+    /// The layers.
+    Forward,
+    /// Logits → token ids.
+    Sample,
+    /// The rest of the step's wall time.
+    Other,
+}
+
+impl Phase {
+    /// All of them, in order.
+    pub const ALL: [Phase; 6] = [
+        Phase::TokenPool,
+        Phase::KvAlloc,
+        Phase::Prepare,
+        Phase::Forward,
+        Phase::Sample,
+        Phase::Other,
+    ];
+
+    /// The name in records, tables and flame graphs.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Phase::TokenPool => "token_pool",
+            Phase::KvAlloc => "kv_alloc",
+            Phase::Prepare => "prepare",
+            Phase::Forward => "forward",
+            Phase::Sample => "sample",
+            Phase::Other => "other",
+        }
+    }
+}
+
+/// What took a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Timer {
+    /// The host's monotonic clock around a call that returns when the work is done.
+    Wall,
+}
+
+impl Timer {
+    /// The name in records and tables.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Timer::Wall => "wall",
+        }
+    }
+}
+
+/// The work an operation cannot do without, as its cost model gives it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Work {
+    /// Floating-point operations; a multiply-add counts two.
+    pub flops: u64,
+    /// Bytes of weights read.
+    pub weight_bytes: u64,
+    /// Bytes of the KV cache read and written.
+    pub kv_bytes: u64,
+    /// Bytes of activations and indices read and written.
+    pub activation_bytes: u64,
+}
+
+impl Work {
+    /// All bytes together.
+    pub const fn bytes(&self) -> u64 {
+        self.weight_bytes
+            .saturating_add(self.kv_bytes)
+            .saturating_add(self.activation_bytes)
+    }
+}
+
+impl std::ops::AddAssign for Work {
+    fn add_assign(&mut self, other: Work) {
+        self.flops = self.flops.saturating_add(other.flops);
+        self.weight_bytes = self.weight_bytes.saturating_add(other.weight_bytes);
+        self.kv_bytes = self.kv_bytes.saturating_add(other.kv_bytes);
+        self.activation_bytes = self.activation_bytes.saturating_add(other.activation_bytes);
+    }
+}
+
+/// Takes a step apart while it runs. One step is open at a time; phases do not nest; operations lie within a phase.
+#[derive(Debug)]
+pub struct Recorder {
+    level: Level,
+    step: Option<OpenStep>,
+    /// Operations of the last step, to size the next one's list: growing it would be timed.
+    operations_seen: usize,
+}
+
+#[derive(Debug)]
+struct OpenStep {
+    kind: StepKind,
+    index: usize,
+    batch_size: usize,
+    start: Instant,
+    phases: Vec<PhaseTime>,
+    operations: Vec<Operation>,
+    open_phase: Option<Phase>,
+}
+
+impl Recorder {
+    /// A recorder with no step open.
+    pub fn new(level: Level) -> Recorder {
+        Recorder {
+            level,
+            step: None,
+            operations_seen: 0,
+        }
+    }
+
+    /// How much this recorder records.
+    pub fn level(&self) -> Level {
+        self.level
+    }
+
+    /// Starts the clock of a step. A step that was left open, by an error in it, is dropped.
+    pub fn begin_step(&mut self, kind: StepKind, index: usize, batch_size: usize) {
+        let capacity = match self.level {
+            Level::Operations => self.operations_seen.max(64),
+            Level::Steps | Level::Phases => 0,
+        };
+        self.step = Some(OpenStep {
+            kind,
+            index,
+            batch_size,
+            phases: Vec::with_capacity(Phase::ALL.len()),
+            operations: Vec::with_capacity(capacity),
+            open_phase: None,
+            start: Instant::now(), // last: making the lists is not part of the step
+        });
+    }
+
+    /// Runs `f` as `phase` of the open step. The same phase may run several times in a step; its times add up.
+    ///
+    /// # Panics
+    /// When no step is open or a phase already is: both are mistakes in the program, not in its input.
+    pub fn phase<T>(&mut self, phase: Phase, f: impl FnOnce(&mut Recorder) -> T) -> T {
+        if self.level < Level::Phases {
+            return f(self);
+        }
+        let step = self.open_step();
+        if let Some(open) = step.open_phase {
+            panic!("phase {} inside phase {}", phase.name(), open.name());
+        }
+        step.open_phase = Some(phase);
+        let start = Instant::now();
+        let result = f(self);
+        let host_ns = nanoseconds(start.elapsed());
+        let step = self.open_step();
+        step.open_phase = None;
+        match step.phases.iter_mut().find(|p| p.name == phase) {
+            Some(time) => time.host_ns += host_ns,
+            None => step.phases.push(PhaseTime {
+                name: phase,
+                start_ns: nanoseconds(start - step.start),
+                host_ns,
+                gpu_ns: None,
+            }),
+        }
+        result
+    }
+
+    /// Runs `f`, which returns the name of the kernel it ran, as operation `name` of layer `layer`.
+    ///
+    /// # Errors
+    /// Those of `f`; a failed operation is not recorded.
+    pub fn operation<E>(
+        &mut self,
+        name: &'static str,
+        layer: Option<u32>,
+        work: Work,
+        f: impl FnOnce() -> Result<&'static str, E>,
+    ) -> Result<(), E> {
+        if self.level < Level::Operations {
+            return f().map(|_| ());
+        }
+        let start = Instant::now();
+        let kernel = f()?;
+        let duration_ns = nanoseconds(start.elapsed());
+        let step = self.open_step();
+        step.operations.push(Operation {
+            name: name.into(),
+            kernel: kernel.into(),
+            phase: step.open_phase.unwrap_or(Phase::Other),
+            layer,
+            work,
+            start_ns: nanoseconds(start - step.start),
+            duration_ns,
+            timer: Timer::Wall,
+        });
+        Ok(())
+    }
+
+    /// Stops the clock of the open step. What no phase covered becomes the phase `other`.
+    ///
+    /// # Panics
+    /// When no step is open.
+    pub fn end_step(&mut self) -> Step {
+        let end = Instant::now();
+        #[allow(clippy::expect_used)] // as documented: a mistake in the program, not in its input
+        let mut step = self.step.take().expect("end_step without begin_step");
+        let wall_ns = nanoseconds(end - step.start);
+        self.operations_seen = self.operations_seen.max(step.operations.len());
+        let covered: u64 = step.phases.iter().map(|p| p.host_ns).sum();
+        step.phases.push(PhaseTime {
+            name: Phase::Other,
+            start_ns: step
+                .phases
+                .last()
+                .map_or(0, |last| last.start_ns + last.host_ns),
+            host_ns: wall_ns.saturating_sub(covered),
+            gpu_ns: None,
+        });
+        Step {
+            kind: step.kind,
+            index: step.index,
+            batch_size: step.batch_size,
+            wall_ns,
+            phases: step.phases,
+            operations: step.operations,
+        }
+    }
+
+    fn open_step(&mut self) -> &mut OpenStep {
+        #[allow(clippy::expect_used)] // a mistake in the program, not in its input
+        self.step.as_mut().expect("no step is open")
+    }
+}
+
+fn nanoseconds(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spin(microseconds: u64) {
+        let start = Instant::now();
+        while start.elapsed().as_micros() < u128::from(microseconds) {}
+    }
+
+    #[test]
+    fn phases_add_up_to_the_wall_time() {
+        let mut recorder = Recorder::new(Level::Operations);
+        recorder.begin_step(StepKind::Prefill, 0, 2);
+        spin(50);
+        recorder.phase(Phase::KvAlloc, |_| spin(20));
+        recorder
+            .phase(Phase::Forward, |recorder| {
+                recorder.operation("gemm", Some(3), Work::default(), || {
+                    spin(30);
+                    Ok::<_, ()>("gemm_kernel")
+                })
+            })
+            .unwrap();
+        recorder.phase(Phase::KvAlloc, |_| spin(20));
+        let step = recorder.end_step();
+        assert_eq!(
+            step.phases.iter().map(|p| p.host_ns).sum::<u64>(),
+            step.wall_ns
+        );
+        let names: Vec<_> = step.phases.iter().map(|p| p.name).collect();
+        assert_eq!(names, [Phase::KvAlloc, Phase::Forward, Phase::Other]);
+        assert!(step.phases[0].host_ns >= 40_000);
+        assert!(step.phases[2].host_ns >= 50_000);
+        let operation = &step.operations[0];
+        assert_eq!(operation.name, "gemm");
+        assert_eq!(operation.layer, Some(3));
+        assert_eq!(operation.phase, Phase::Forward);
+        assert!(operation.start_ns + operation.duration_ns <= step.wall_ns);
+    }
+
+    #[test]
+    fn a_failed_operation_leaves_the_recorder_usable() {
+        let mut recorder = Recorder::new(Level::Operations);
+        recorder.begin_step(StepKind::Decode, 0, 1);
+        let failed = recorder.phase(Phase::Forward, |recorder| {
+            recorder.operation("gemm", None, Work::default(), || Err("no memory"))
+        });
+        assert_eq!(failed, Err("no memory"));
+        recorder.begin_step(StepKind::Decode, 1, 1);
+        let step = recorder.end_step();
+        assert_eq!((step.index, step.operations.len()), (1, 0));
+    }
+
+    #[test]
+    fn lower_levels_record_less() {
+        for (level, phases, operations) in [
+            (Level::Steps, 1, 0),
+            (Level::Phases, 2, 0),
+            (Level::Operations, 2, 1),
+        ] {
+            let mut recorder = Recorder::new(level);
+            recorder.begin_step(StepKind::Decode, 0, 1);
+            recorder
+                .phase(Phase::Forward, |recorder| {
+                    recorder.operation("gemm", None, Work::default(), || Ok::<_, ()>("k"))
+                })
+                .unwrap();
+            let step = recorder.end_step();
+            assert_eq!(
+                (step.phases.len(), step.operations.len()),
+                (phases, operations)
+            );
+        }
+    }
+}

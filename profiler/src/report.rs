@@ -1,0 +1,246 @@
+//! Tables for people and figures for programs, from a record.
+//!
+//! All times of a table are wall times unless its header says otherwise; shares are of the wall time of the step they stand
+//! under, and each column of shares adds up to 100 %.
+
+mod json;
+mod latency;
+mod operations;
+mod phases;
+mod table;
+
+use crate::quantity;
+use crate::record::{Point, Record};
+use crate::recorder::StepKind;
+use crate::roofline;
+use latency::Latencies;
+use table::{Table, TimeUnit};
+
+pub use json::json;
+
+/// One point: its phases, latencies and operations, and what bounds its steps. Empty when there is no such point.
+pub fn point_text(record: &Record, point_index: usize) -> String {
+    let Some(point) = record.points.get(point_index) else {
+        return String::new();
+    };
+    let mut sections = vec![heading(&point.label())];
+    sections.extend(phases::text(point));
+    sections.extend(latency::text(point));
+    for kind in [StepKind::Prefill, StepKind::Decode] {
+        if point.total(kind).is_some() {
+            let roofs = record.environment.roofs.as_ref();
+            sections.extend(operations::text(point, kind, roofs));
+            sections.push(fold_line(&roofline::sentence(record, point_index, kind)));
+        }
+    }
+    sections.join("\n\n") + "\n"
+}
+
+/// The whole report: what ran where, all points, memory, and what is missing.
+pub fn text(record: &Record) -> String {
+    let mut sections = vec![header(record)];
+    if !record.complete {
+        sections.push(
+            "INCOMPLETE: the run was interrupted or failed before the end of its sweep.".to_owned(),
+        );
+    }
+    if record.points.is_empty() {
+        sections.push("No point was measured.".to_owned());
+    }
+    if record.points.len() > 1 {
+        sections.push(summary(&record.points));
+    }
+    for index in 0..record.points.len() {
+        sections.push(point_text(record, index).trim_end().to_owned());
+    }
+    sections.push(memory_text(record));
+    if !record.skipped.is_empty() {
+        let mut lines = "Skipped points".to_owned();
+        for skipped in &record.skipped {
+            lines += &format!(
+                "\n  batch={} in={} out={}: {}",
+                skipped.batch_size, skipped.input_len, skipped.output_len, skipped.reason
+            );
+        }
+        sections.push(lines);
+    }
+    sections.join("\n\n") + "\n"
+}
+
+fn heading(title: &str) -> String {
+    format!("{title}\n{}", "═".repeat(title.chars().count()))
+}
+
+fn header(record: &Record) -> String {
+    let (run, model, machine) = (&record.run, &record.run.model, &record.environment);
+    let commit = record.program.commit.as_deref();
+    let mut lines = vec![
+        format!(
+            "{} {}{} · run {:?} · {}",
+            record.program.name,
+            record.program.version,
+            commit.map_or_else(String::new, |commit| format!(" ({commit})")),
+            run.name,
+            record.started
+        ),
+        format!(
+            "model    {}: {}, {} parameters, {}, {}{}",
+            model.name,
+            model.architecture,
+            quantity::count(model.parameters as f64),
+            model.load_format,
+            run.dtype,
+            if run.tp == 1 {
+                String::new()
+            } else {
+                format!(", tp {}", run.tp)
+            }
+        ),
+        format!(
+            "device   {}: {}, {} of {} threads, {}",
+            run.device, machine.cpu.name, run.threads, machine.cpu.threads, machine.cpu.simd
+        ),
+        format!(
+            "machine  {}, {}, {} of memory{}",
+            machine.host.as_deref().unwrap_or("unnamed host"),
+            machine.os,
+            quantity::bytes(machine.memory_bytes as f64),
+            machine
+                .load_average
+                .map_or_else(String::new, |load| format!(
+                    ", load average {load:.1} at the start"
+                ))
+        ),
+    ];
+    lines.push(match &machine.roofs {
+        None => "roofs    not measured".to_owned(),
+        Some(roofs) => {
+            let reads: Vec<String> = roofs
+                .bandwidth
+                .iter()
+                .map(|level| {
+                    let limit = level.up_to_bytes.map_or_else(String::new, |limit| {
+                        format!(" (up to {})", quantity::bytes(limit as f64))
+                    });
+                    let rate = quantity::with_prefix(level.bytes_per_s, "B/s");
+                    format!("{rate} from {}{limit}", level.name)
+                })
+                .collect();
+            format!(
+                "roofs    {} in float32, reads {}; {}",
+                quantity::with_prefix(roofs.flops_per_s, "FLOP/s"),
+                reads.join(", "),
+                roofs.method
+            )
+        }
+    });
+    lines.push(format!("command  {}", record.program.command.join(" ")));
+    lines.join("\n")
+}
+
+/// The figures of all points, in sglang's definitions; medians over repetitions, and over all decode steps.
+fn summary(points: &[Point]) -> String {
+    let rows: Vec<Latencies> = points.iter().map(Latencies::of).collect();
+    let unit_of = |ns: fn(&Latencies) -> Option<f64>| {
+        TimeUnit::for_largest(rows.iter().filter_map(ns).fold(0.0, f64::max))
+    };
+    let prefill = unit_of(Latencies::prefill_ns);
+    let decode = unit_of(Latencies::decode_ns);
+    let total = unit_of(Latencies::total_ns);
+    let mut table = Table::new(
+        "rrrrrrrrr",
+        [
+            "batch".to_owned(),
+            "in".to_owned(),
+            "out".to_owned(),
+            format!("prefill\n{}", prefill.name),
+            "prefill\ntoken/s".to_owned(),
+            format!("decode step\n{}", decode.name),
+            "decode\ntoken/s".to_owned(),
+            format!("total\n{}", total.name),
+            "total\ntoken/s".to_owned(),
+        ],
+    );
+    for (point, latencies) in points.iter().zip(&rows) {
+        let rates = latencies.tokens_per_s(point);
+        let rate =
+            |rate: Option<f64>| rate.map_or_else(table::none, |r| quantity::significant(r, 4));
+        table.row([
+            point.batch_size.to_string(),
+            point.input_len.to_string(),
+            point.output_len.to_string(),
+            prefill.optional(latencies.prefill_ns()),
+            rate(rates.prefill),
+            decode.optional(latencies.decode_ns()),
+            rate(rates.decode),
+            total.optional(latencies.total_ns()),
+            rate(rates.total),
+        ]);
+    }
+    format!(
+        "All points: medians over repetitions; decode steps over all of them\n\n{}",
+        table.render()
+    )
+}
+
+/// Where memory went, in the whole run.
+pub fn memory_text(record: &Record) -> String {
+    let memory = &record.memory;
+    let mut rows = vec![
+        ("weights", Some(memory.weights), String::new()),
+        (
+            "  of which mapped",
+            Some(memory.weights_mapped),
+            String::new(),
+        ),
+        ("KV pool", Some(memory.kv_pool), String::new()),
+        (
+            "  of which used, peak",
+            Some(memory.kv_used_peak),
+            crate::breakdown::share(memory.kv_used_peak as f64, memory.kv_pool as f64)
+                .map_or_else(String::new, |share| {
+                    format!("{} of the pool", quantity::percent(share))
+                }),
+        ),
+        ("token pool", Some(memory.token_pool), String::new()),
+        ("activations", Some(memory.activations), String::new()),
+    ];
+    rows.push(match memory.peak_rss {
+        Some(bytes) => (
+            "process, peak",
+            Some(bytes),
+            "resident, mapped pages included".to_owned(),
+        ),
+        None => (
+            "process, peak",
+            None,
+            "this system does not tell".to_owned(),
+        ),
+    });
+    let mut table = Table::new("lrl", ["memory".to_owned(), "MB".to_owned(), String::new()]);
+    for (name, bytes, note) in rows {
+        let megabytes = bytes.map_or_else(table::none, |bytes| table::fixed(bytes as f64 / 1e6, 2));
+        table.row([name.to_owned(), megabytes, note]);
+    }
+    table.render()
+}
+
+/// Breaks a paragraph into lines that fit a terminal beside the tables.
+fn fold_line(text: &str) -> String {
+    const WIDTH: usize = 110;
+    let mut folded = String::new();
+    let mut column = 0;
+    for word in text.split(' ') {
+        let width = word.chars().count();
+        if column > 0 && column + 1 + width > WIDTH {
+            folded.push('\n');
+            column = 0;
+        } else if column > 0 {
+            folded.push(' ');
+            column += 1;
+        }
+        folded += word;
+        column += width;
+    }
+    folded
+}

@@ -1,0 +1,134 @@
+//! The operations of the mean step, longest first, and whatever else its time went to.
+
+use super::table::{self, Table, TimeUnit};
+use crate::breakdown::{Breakdown, OperationMean, share};
+use crate::quantity;
+use crate::record::{Point, Roofs};
+use crate::recorder::StepKind;
+
+/// Operations with a row of their own; the others share one.
+const ROWS: usize = 12;
+
+/// The table of operations of the steps of `kind`, unless none were recorded.
+pub(super) fn text(point: &Point, kind: StepKind, roofs: Option<&Roofs>) -> Option<String> {
+    let step = Breakdown::new(point.total(kind)?, roofs)?;
+    if step.operations.is_empty() {
+        return None;
+    }
+    let unit = TimeUnit::for_largest(step.wall_ns);
+    let mut table = Table::new(
+        "llrrrrrrl",
+        [
+            "operation".to_owned(),
+            "kernel".to_owned(),
+            "calls".to_owned(),
+            format!("{} per\nstep", unit.name),
+            "% of\nstep".to_owned(),
+            "GFLOP/s".to_owned(),
+            "GB/s".to_owned(),
+            "% of\nroof".to_owned(),
+            "bound by".to_owned(),
+        ],
+    );
+    let shown = if step.operations.len() == ROWS + 1 {
+        ROWS + 1
+    } else {
+        ROWS
+    };
+    let (longest, rest) = step.operations.split_at(shown.min(step.operations.len()));
+    for operation in longest {
+        table.row(row(operation, &unit, step.wall_ns));
+    }
+    let mut plain = |name: String, calls: String, ns: f64| {
+        let mut cells = vec![name, String::new(), calls, unit.cell(ns)];
+        cells.push(table::percentage(share(ns, step.wall_ns)));
+        cells.extend(std::iter::repeat_n(String::new(), 4));
+        table.row(cells);
+    };
+    if !rest.is_empty() {
+        plain(
+            format!("{} more operations", rest.len()),
+            calls(rest.iter().map(|o| o.calls).sum()),
+            rest.iter().map(|o| o.ns).sum(),
+        );
+    }
+    plain(
+        "between operations".to_owned(),
+        String::new(),
+        step.between_operations_ns(),
+    );
+    plain(
+        "phases without operations".to_owned(),
+        String::new(),
+        step.outside_operations_ns(),
+    );
+    table.total([
+        "step, wall time".to_owned(),
+        String::new(),
+        calls(step.operations.iter().map(|o| o.calls).sum()),
+        unit.cell(step.wall_ns),
+        table::percentage(share(step.wall_ns, step.wall_ns)),
+        rate(step.work.flops, step.wall_ns),
+        rate(step.work.bytes(), step.wall_ns),
+        roof(share(step.floors.total_ns(), step.wall_ns).filter(|share| *share > 0.0)),
+        String::new(),
+    ]);
+
+    let mut text = format!(
+        "{} operations, mean of {}, all layers together\n\n{}",
+        kind.title(),
+        match step.steps {
+            1 => "1 step".to_owned(),
+            n => format!("{n} steps"),
+        },
+        table.render()
+    );
+    for operation in step.operations.iter().filter(|o| o.is_above_roof()) {
+        text += &format!(
+            "\n! {} ({}) is {} of its roof: the cost model or the roof is wrong.",
+            operation.name,
+            operation.kernel,
+            operation
+                .roof_share()
+                .map_or("above all".to_owned(), quantity::percent)
+        );
+    }
+    Some(text)
+}
+
+fn row(operation: &OperationMean, unit: &TimeUnit, wall_ns: f64) -> [String; 9] {
+    [
+        operation.name.clone(),
+        operation.kernel.clone(),
+        calls(operation.calls),
+        unit.cell(operation.ns),
+        table::percentage(share(operation.ns, wall_ns)),
+        rate(operation.work.flops, operation.ns),
+        rate(operation.work.bytes(), operation.ns),
+        roof(operation.roof_share()) + if operation.is_above_roof() { " !" } else { "" },
+        operation
+            .bound
+            .as_ref()
+            .map_or_else(table::none, |bound| bound.name().to_owned()),
+    ]
+}
+
+/// 10⁹ of `amount` per second: an amount per nanosecond.
+fn rate(amount: f64, ns: f64) -> String {
+    match share(amount, ns) {
+        Some(rate) if rate > 0.0 => quantity::significant(rate, 3),
+        _ => table::none(),
+    }
+}
+
+fn roof(share: Option<f64>) -> String {
+    share.map_or_else(table::none, |share| table::fixed(share * 100.0, 0))
+}
+
+fn calls(calls: f64) -> String {
+    if calls.fract() == 0.0 {
+        format!("{calls}")
+    } else {
+        quantity::significant(calls, 3)
+    }
+}

@@ -1,0 +1,176 @@
+//! Random records: well-formed JSON with any content, absurd figures and contradictions included.
+
+use std::borrow::Cow;
+
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+use stepscope_profiler::*;
+
+use super::sample;
+
+/// Any record that [`Record::read`] accepts, without NaN, which does not equal itself.
+pub fn record() -> impl Strategy<Value = Record> {
+    (
+        vec(point(), 0..4),
+        option::of(roofs()),
+        memory(),
+        any::<(bool, bool)>(),
+        name(),
+        number(),
+    )
+        .prop_map(
+            |(points, roofs, memory, (complete, skips), model, load_s)| {
+                let mut record = sample::record(0);
+                record.points = points;
+                record.environment.roofs = roofs;
+                record.memory = memory;
+                record.complete = complete;
+                record.run.model.name = model;
+                record.run.load_s = load_s;
+                if !skips {
+                    record.skipped.clear();
+                }
+                record
+            },
+        )
+}
+
+/// Names that break careless writers.
+fn name() -> impl Strategy<Value = String> {
+    prop_oneof![
+        4 => prop::sample::select(vec!["qkv_proj", "attention", "silu_mul", "lm_head", "sample"])
+            .prop_map(str::to_owned),
+        1 => prop::sample::select(vec!["layer 3", "a;b", "gemm_[k]", "\"<&>'", "", " ", "x 1.5", "\n", "-", "Ω"])
+            .prop_map(str::to_owned),
+        1 => ".{0,12}",
+    ]
+}
+
+fn number() -> impl Strategy<Value = f64> {
+    prop_oneof![
+        4 => 0.0..1e12,
+        1 => prop::sample::select(vec![0.0, -1.0, f64::MIN_POSITIVE, f64::MAX]),
+        1 => prop::num::f64::NORMAL,
+    ]
+}
+
+fn integer() -> impl Strategy<Value = u64> {
+    prop_oneof![
+        6 => 0..100_000_000_u64,
+        1 => Just(0),
+        1 => any::<u64>(),
+    ]
+}
+
+fn kind() -> impl Strategy<Value = StepKind> {
+    prop_oneof![Just(StepKind::Prefill), Just(StepKind::Decode)]
+}
+
+fn phase() -> impl Strategy<Value = Phase> {
+    prop::sample::select(Phase::ALL.to_vec())
+}
+
+fn layer() -> impl Strategy<Value = Option<u32>> {
+    option::of(prop_oneof![8 => 0..4_u32, 1 => any::<u32>()])
+}
+
+prop_compose! {
+    fn work()(flops in integer(), weight_bytes in integer(), kv_bytes in integer(), activation_bytes in integer()) -> Work {
+        Work { flops, weight_bytes, kv_bytes, activation_bytes }
+    }
+}
+
+prop_compose! {
+    fn roofs()(
+        flops_per_s in number(),
+        bandwidth in vec((name(), option::of(integer()), number()), 0..3),
+    ) -> Roofs {
+        Roofs {
+            flops_per_s,
+            bandwidth: bandwidth
+                .into_iter()
+                .map(|(name, up_to_bytes, bytes_per_s)| BandwidthRoof { name, up_to_bytes, bytes_per_s })
+                .collect(),
+            method: String::new(),
+        }
+    }
+}
+
+prop_compose! {
+    fn memory()(parts in any::<[u64; 6]>(), peak_rss in option::of(integer())) -> Memory {
+        let [weights, weights_mapped, kv_pool, kv_used_peak, token_pool, activations] = parts;
+        Memory { weights, weights_mapped, kv_pool, kv_used_peak, token_pool, activations, peak_rss }
+    }
+}
+
+prop_compose! {
+    fn operation()(
+        name in name(), kernel in name(), phase in phase(), layer in layer(), work in work(),
+        start_ns in integer(), duration_ns in integer(),
+    ) -> Operation {
+        Operation {
+            name: Cow::Owned(name), kernel: Cow::Owned(kernel), phase, layer, work, start_ns, duration_ns, timer: Timer::Wall,
+        }
+    }
+}
+
+prop_compose! {
+    fn step()(
+        kind in kind(), index in 0..1000_usize, wall_ns in integer(),
+        phases in vec((phase(), integer(), integer(), option::of(integer())), 0..7),
+        operations in vec(operation(), 0..6),
+    ) -> Step {
+        Step {
+            kind, index, batch_size: index, wall_ns,
+            phases: phases
+                .into_iter()
+                .map(|(name, start_ns, host_ns, gpu_ns)| PhaseTime { name, start_ns, host_ns, gpu_ns })
+                .collect(),
+            operations,
+        }
+    }
+}
+
+/// Sums that were not summed from anything.
+fn total() -> impl Strategy<Value = StepTotal> {
+    let steps = prop_oneof![Just(0_usize), 1..5_usize, any::<usize>()];
+    (steps, integer(), vec(step(), 0..3)).prop_map(|(steps, wall_ns, summed)| {
+        let mut total = StepTotal::empty();
+        for step in &summed {
+            total.add(step);
+        }
+        StepTotal {
+            steps,
+            wall_ns,
+            ..total
+        }
+    })
+}
+
+prop_compose! {
+    fn repetition()(
+        latencies in any::<(u32, Option<u32>, Option<u32>)>(),
+        total_latency_s in number(),
+        output_ids in vec(any::<u32>(), 0..3),
+        steps in vec(step(), 0..5),
+    ) -> Repetition {
+        Repetition {
+            prefill_latency_s: f64::from(latencies.0) / 1e6,
+            first_decode_latency_s: latencies.1.map(f64::from),
+            median_decode_latency_s: latencies.2.map(f64::from),
+            total_latency_s,
+            output_ids,
+            steps,
+        }
+    }
+}
+
+prop_compose! {
+    fn point()(
+        batch_size in any::<usize>(), input_len in any::<usize>(), output_len in any::<usize>(),
+        repetitions in vec(repetition(), 0..3), prefill in total(), decode in option::of(total()),
+    ) -> Point {
+        Point { batch_size, input_len, output_len, repetitions, prefill, decode }
+    }
+}
