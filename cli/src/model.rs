@@ -115,6 +115,7 @@ impl Loaded {
             max_total_tokens: args.max_total_tokens,
             memory_budget: self.memory_budget,
             chunk_tokens: CHUNK_TOKENS,
+            kv_dtype: None,
             sampling,
             level: Level::Operations,
         })

@@ -92,17 +92,19 @@ pub(crate) struct Chunk<'a, B: Backend> {
     pub(crate) last_first: usize,
 }
 
-/// What a forward pass needs besides its chunk.
+/// A model on a device, and its forward pass.
 #[derive(Debug)]
-pub(crate) struct Pass<'a, B: Backend> {
-    pub(crate) backend: &'a B,
-    pub(crate) config: &'a ModelConfig,
-    pub(crate) weight_dtype: DType,
+pub(crate) struct Forward<B: Backend> {
+    pub(crate) backend: B,
+    pub(crate) config: ModelConfig,
+    /// How weights are stored.
+    pub(crate) dtype: DType,
+    /// How keys and values are stored.
     pub(crate) kv_dtype: DType,
-    pub(crate) model: &'a DeviceModel<B>,
+    pub(crate) model: DeviceModel<B>,
 }
 
-impl<B: Backend> Pass<'_, B> {
+impl<B: Backend> Forward<B> {
     /// Takes a chunk's tokens through all layers, and the hidden states of its last tokens to `buffers.last`.
     ///
     /// # Errors
@@ -114,12 +116,12 @@ impl<B: Backend> Pass<'_, B> {
         buffers: &mut Buffers<B>,
         recorder: &mut Recorder,
     ) -> Result<(), Error> {
-        let Pass {
+        let Forward {
             backend,
             config,
             model,
             ..
-        } = *self;
+        } = self;
         let tokens = chunk.attention.tokens;
         let hidden = config.hidden_size;
         let eps = config.rms_norm_eps;
@@ -131,7 +133,7 @@ impl<B: Backend> Pass<'_, B> {
         recorder.operation(
             "embedding",
             None,
-            work(embedding::cost(tokens, hidden, self.weight_dtype, act)),
+            work(embedding::cost(tokens, hidden, self.dtype, act)),
             || backend.embedding(chunk.ids, tokens, &model.embedding, &mut buf.residual),
         )?;
         for (index, layer) in model.layers.iter().enumerate() {
@@ -336,12 +338,12 @@ impl<B: Backend> Pass<'_, B> {
         buffers: &mut Buffers<B>,
         recorder: &mut Recorder,
     ) -> Result<(), Error> {
-        let Pass {
+        let Forward {
             backend,
             config,
             model,
             ..
-        } = *self;
+        } = self;
         let matrix = model.lm_head.as_ref().unwrap_or(&model.embedding);
         Ok(recorder.operation(
             "lm_head",
@@ -357,7 +359,7 @@ impl<B: Backend> Pass<'_, B> {
             n,
             k,
             bias,
-            self.weight_dtype,
+            self.dtype,
             self.backend.activation_dtype(),
         ))
     }

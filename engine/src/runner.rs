@@ -4,7 +4,7 @@ use stepscope_profiler::{Level, Phase, Recorder, Step, StepKind};
 
 use crate::Error;
 use crate::device_model::{DeviceModel, qkv_layout};
-use crate::forward::{Buffers, Chunk, Pass, work};
+use crate::forward::{Buffers, Chunk, Forward, work};
 use crate::model::{Model, ModelConfig};
 use crate::pool::{KvAllocator, Row, TokenPool};
 
@@ -24,6 +24,8 @@ pub struct RunnerOptions {
     /// A prefill runs through the layers in chunks of up to this many tokens. The result is the same; the buffers are
     /// smaller and stay in cache.
     pub chunk_tokens: usize,
+    /// How keys and values are stored; as the weights by default.
+    pub kv_dtype: Option<DType>,
     /// How tokens are drawn.
     pub sampling: SamplingParams,
     /// How much of each step is recorded.
@@ -43,9 +45,14 @@ impl RunnerOptions {
             max_total_tokens: Some(tokens),
             memory_budget: 1 << 30,
             chunk_tokens: CHUNK_TOKENS,
+            kv_dtype: None,
             sampling: SamplingParams::greedy(),
             level: Level::Operations,
         }
+    }
+
+    fn kv_dtype(&self, model: &Model) -> DType {
+        self.kv_dtype.unwrap_or(model.dtype)
     }
 
     /// Slots of the KV pool that `model` gets, in whole pages: `max_total_tokens`, but no more than the budget leaves once
@@ -59,7 +66,7 @@ impl RunnerOptions {
                 "--page-size 0 is not possible: a page holds at least one token",
             ));
         }
-        let kv_bytes = model.config.kv_bytes_per_token(model.dtype).max(1);
+        let kv_bytes = model.config.kv_bytes_per_token(self.kv_dtype(model)).max(1);
         let affordable = self.memory_budget.saturating_sub(model.weight_bytes) / kv_bytes;
         let affordable = usize::try_from(affordable)
             .unwrap_or(usize::MAX)
@@ -97,10 +104,7 @@ pub const CHUNK_TOKENS: usize = 1024;
 /// device synchronised before and after; not the reading back of token ids, nor any check.
 #[derive(Debug)]
 pub struct Runner<B: Backend> {
-    backend: B,
-    config: ModelConfig,
-    dtype: DType,
-    model: DeviceModel<B>,
+    forward: Forward<B>,
     kv: B::KvPool,
     token_pool: TokenPool,
     kv_allocator: KvAllocator,
@@ -301,7 +305,7 @@ impl<B: Backend> Runner<B> {
             config.layers,
             kv_allocator.slots(),
             qkv_layout(config),
-            model.dtype,
+            options.kv_dtype(model),
         )?;
         let token_pool = TokenPool::new(options.max_requests, options.max_sequence_len)?;
         let widest = options
@@ -320,10 +324,13 @@ impl<B: Backend> Runner<B> {
                 options.max_requests,
                 pages_per_request,
             )?,
-            model: DeviceModel::new(&backend, model, options.max_sequence_len)?,
-            backend,
-            config: config.clone(),
-            dtype: model.dtype,
+            forward: Forward {
+                model: DeviceModel::new(&backend, model, options.max_sequence_len)?,
+                backend,
+                config: config.clone(),
+                dtype: model.dtype,
+                kv_dtype: options.kv_dtype(model),
+            },
             kv,
             token_pool,
             kv_allocator,
@@ -336,7 +343,7 @@ impl<B: Backend> Runner<B> {
 
     /// Tokens of the vocabulary.
     pub fn vocab_size(&self) -> usize {
-        self.config.vocab_size
+        self.forward.config.vocab_size
     }
 
     /// Slots of the KV pool: what sglang prints as `max_total_num_tokens`.
@@ -351,7 +358,10 @@ impl<B: Backend> Runner<B> {
 
     /// Bytes of the KV pool: at its full size, and the most that was in use at once.
     pub fn kv_bytes(&self) -> (u64, u64) {
-        let per_token = self.config.kv_bytes_per_token(self.dtype);
+        let per_token = self
+            .forward
+            .config
+            .kv_bytes_per_token(self.forward.kv_dtype);
         (
             per_token * self.kv_allocator.slots() as u64,
             per_token * self.kv_allocator.peak_slots() as u64,
@@ -395,7 +405,7 @@ impl<B: Backend> Runner<B> {
     /// fails. Nothing stays taken then.
     pub fn prefill(&mut self, prompts: &[&[u32]]) -> Result<(Batch, Step), Error> {
         self.check_tokens(prompts, |_| 0)?;
-        self.backend.synchronize()?;
+        self.forward.backend.synchronize()?;
         self.recorder
             .begin_step(StepKind::Prefill, 0, prompts.len());
         let token_pool = &mut self.token_pool;
@@ -427,7 +437,7 @@ impl<B: Backend> Runner<B> {
     pub fn extend(&mut self, batch: &mut Batch, tokens: &[&[u32]]) -> Result<Step, Error> {
         let lens: Vec<usize> = batch.requests.iter().map(|r| r.len).collect();
         self.check_tokens(tokens, |i| lens[i])?;
-        self.backend.synchronize()?;
+        self.forward.backend.synchronize()?;
         self.recorder
             .begin_step(StepKind::Prefill, batch.prefills, tokens.len());
         self.run_extend(batch, tokens)
@@ -449,9 +459,11 @@ impl<B: Backend> Runner<B> {
         if let Some(ids) = forced {
             self.check_ids(ids, "the forced ids")?;
             let ids: Vec<i32> = ids.iter().map(|&id| id as i32).collect();
-            self.backend.write_indices(&mut self.indices.ids, &ids)?;
+            self.forward
+                .backend
+                .write_indices(&mut self.indices.ids, &ids)?;
         }
-        self.backend.synchronize()?;
+        self.forward.backend.synchronize()?;
         self.recorder
             .begin_step(StepKind::Decode, batch.decodes, batch.len());
         self.allocate(batch, |_| 1)?;
@@ -459,7 +471,7 @@ impl<B: Backend> Runner<B> {
             recorder,
             host,
             indices,
-            backend,
+            forward,
             token_pool,
             kv_allocator,
             ..
@@ -473,7 +485,7 @@ impl<B: Backend> Runner<B> {
                 host.push_request(token_pool.row(&request.row), request.len - 1, 1, page_size);
                 host.last_rows.push(index as i32);
             }
-            indices.write(backend, host, false)
+            indices.write(&forward.backend, host, false)
         })?;
         self.run_chunk(StepKind::Decode, 0)?;
         let step = self.finish(batch.len(), 1 + batch.decodes as u64)?;
@@ -487,13 +499,15 @@ impl<B: Backend> Runner<B> {
     /// When the device fails, or an id is not one of the vocabulary: then the step computed nonsense.
     pub fn sampled(&self, batch: &Batch) -> Result<Vec<u32>, Error> {
         let mut ids = vec![0; batch.len()];
-        self.backend.read_indices(&self.indices.ids, &mut ids)?;
+        self.forward
+            .backend
+            .read_indices(&self.indices.ids, &mut ids)?;
         ids.into_iter()
             .map(|id| match u32::try_from(id) {
-                Ok(token) if (token as usize) < self.config.vocab_size => Ok(token),
+                Ok(token) if (token as usize) < self.forward.config.vocab_size => Ok(token),
                 _ => Err(Error::failed(format!(
                     "a step sampled token {id}, but the vocabulary has {} tokens",
-                    self.config.vocab_size
+                    self.forward.config.vocab_size
                 ))),
             })
             .collect()
@@ -504,8 +518,9 @@ impl<B: Backend> Runner<B> {
     /// # Errors
     /// When the device fails.
     pub fn logits(&self, batch: &Batch) -> Result<Vec<f32>, Error> {
-        let mut logits = vec![0.0; batch.len() * self.config.vocab_size];
-        self.backend
+        let mut logits = vec![0.0; batch.len() * self.forward.config.vocab_size];
+        self.forward
+            .backend
             .read_buffer(&self.buffers.logits, &mut logits)?;
         Ok(logits)
     }
@@ -520,8 +535,8 @@ impl<B: Backend> Runner<B> {
             None => Ok(()),
             Some(at) => Err(Error::failed(format!(
                 "the logit of token {} of request {} is {}: the weights or a kernel are broken",
-                at % self.config.vocab_size,
-                at / self.config.vocab_size,
+                at % self.forward.config.vocab_size,
+                at / self.forward.config.vocab_size,
                 logits[at]
             ))),
         }
@@ -547,7 +562,7 @@ impl<B: Backend> Runner<B> {
     }
 
     fn check_ids(&self, ids: &[u32], of: &str) -> Result<(), Error> {
-        let vocab = self.config.vocab_size;
+        let vocab = self.forward.config.vocab_size;
         match ids.iter().position(|&id| id as usize >= vocab) {
             None => Ok(()),
             Some(at) => Err(Error::input(format!(
@@ -617,7 +632,7 @@ impl<B: Backend> Runner<B> {
                 recorder,
                 host,
                 indices,
-                backend,
+                forward,
                 token_pool,
                 kv_allocator,
                 ..
@@ -636,7 +651,7 @@ impl<B: Backend> Runner<B> {
                         host.last_rows.push(host.positions.len() as i32 - 1);
                     }
                 }
-                indices.write(backend, host, true)
+                indices.write(&forward.backend, host, true)
             })?;
             self.run_chunk(StepKind::Prefill, finished)?;
             finished += self.host.last_rows.len();
@@ -652,21 +667,12 @@ impl<B: Backend> Runner<B> {
             recorder,
             host,
             indices,
-            backend,
-            model,
-            config,
+            forward,
             kv,
             buffers,
             kv_allocator,
             ..
         } = self;
-        let pass = Pass {
-            backend: &*backend,
-            config: &*config,
-            weight_dtype: self.dtype,
-            kv_dtype: self.dtype,
-            model: &*model,
-        };
         recorder.phase(Phase::Forward, |recorder| {
             let chunk = Chunk {
                 kind,
@@ -679,7 +685,7 @@ impl<B: Backend> Runner<B> {
                 last_count: host.last_rows.len(),
                 last_first,
             };
-            pass.layers(&chunk, kv, buffers, recorder)
+            forward.layers(&chunk, kv, buffers, recorder)
         })
     }
 
@@ -688,22 +694,16 @@ impl<B: Backend> Runner<B> {
         let Runner {
             recorder,
             indices,
-            backend,
-            model,
-            config,
+            forward,
             buffers,
             ..
         } = self;
-        let pass = Pass {
-            backend: &*backend,
-            config: &*config,
-            weight_dtype: self.dtype,
-            kv_dtype: self.dtype,
-            model: &*model,
-        };
         recorder.phase(Phase::Forward, |recorder| {
-            pass.logits(requests, buffers, recorder)
+            forward.logits(requests, buffers, recorder)
         })?;
+        let Forward {
+            backend, config, ..
+        } = &*forward;
         let vocab = config.vocab_size;
         let cost = stepscope_kernels::sample::cost(requests, vocab, backend.activation_dtype());
         recorder.phase(Phase::Sample, |recorder| {

@@ -27,6 +27,32 @@ pub fn philox4x32_10(counter: [u32; 4], seed: u64) -> [u32; 4] {
     c
 }
 
+/// Blocks that [`blocks`] makes at once.
+pub(crate) const BLOCKS: usize = 8;
+
+/// Word `w` of block `first + i` at `[w][i]`: eight blocks side by side, which the compiler keeps in vectors.
+#[inline(always)]
+pub(crate) fn blocks(first: u64, seed: u64) -> [[u32; BLOCKS]; 4] {
+    let mut c = [[0; BLOCKS]; 4];
+    for i in 0..BLOCKS {
+        let counter = first + i as u64;
+        (c[0][i], c[1][i]) = (counter as u32, (counter >> 32) as u32);
+    }
+    let mut key = [seed as u32, (seed >> 32) as u32];
+    for _ in 0..ROUNDS {
+        for i in 0..BLOCKS {
+            let a = u64::from(MULTIPLIERS[0]) * u64::from(c[0][i]);
+            let b = u64::from(MULTIPLIERS[1]) * u64::from(c[2][i]);
+            c[0][i] = (b >> 32) as u32 ^ c[1][i] ^ key[0];
+            c[1][i] = b as u32;
+            c[2][i] = (a >> 32) as u32 ^ c[3][i] ^ key[1];
+            c[3][i] = a as u32;
+        }
+        key = [key[0].wrapping_add(WEYL[0]), key[1].wrapping_add(WEYL[1])];
+    }
+    c
+}
+
 /// A number in `[0, 1)` with 24 random bits, each of which a float32 can hold.
 pub fn unit_f32(word: u32) -> f32 {
     (word >> 8) as f32 * (1.0 / (1 << 24) as f32)
@@ -61,6 +87,21 @@ mod tests {
             0x299f_31d0_a409_3822,
             [0xd16c_fe09, 0x94fd_cceb, 0x5001_e420, 0x2412_6ea1],
         );
+    }
+
+    #[test]
+    fn blocks_side_by_side_are_those_of_the_stream() {
+        for first in [0, 5, u64::from(u32::MAX) - 3] {
+            let words = blocks(first, 0x1234_5678_9abc_def0);
+            for i in 0..BLOCKS {
+                let counter = first + i as u64;
+                let block = philox4x32_10(
+                    [counter as u32, (counter >> 32) as u32, 0, 0],
+                    0x1234_5678_9abc_def0,
+                );
+                assert_eq!(words.map(|w| w[i]), block);
+            }
+        }
     }
 
     #[test]

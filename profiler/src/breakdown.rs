@@ -39,7 +39,7 @@ pub(crate) struct OperationMean {
     pub(crate) work: WorkMean,
     /// Zero where no roof was measured.
     pub(crate) floor_ns: f64,
-    /// What bounds its longest call.
+    /// What bounds a call.
     pub(crate) bound: Option<Bound>,
 }
 

@@ -9,6 +9,7 @@ mod operations;
 mod phases;
 mod table;
 
+use crate::breakdown::share;
 use crate::quantity;
 use crate::record::{Point, Record};
 use crate::recorder::StepKind;
@@ -127,7 +128,7 @@ fn header(record: &Record) -> String {
                 })
                 .collect();
             format!(
-                "roofs    {} in float32, reads {}; {}",
+                "roofs    {} in float32; reads {} ({})",
                 quantity::with_prefix(roofs.flops_per_s, "FLOP/s"),
                 reads.join(", "),
                 roofs.method
@@ -135,7 +136,9 @@ fn header(record: &Record) -> String {
         }
     });
     lines.push(format!("command  {}", record.program.command.join(" ")));
-    lines.join("\n")
+    let indent = "command  ".len();
+    let folded = lines.iter().map(|line| fold_line_under(line, indent));
+    folded.collect::<Vec<_>>().join("\n")
 }
 
 /// The figures of all points, in sglang's definitions; medians over repetitions, and over all decode steps.
@@ -186,7 +189,8 @@ fn summary(points: &[Point]) -> String {
 /// Where memory went, in the whole run.
 pub fn memory_text(record: &Record) -> String {
     let memory = &record.memory;
-    let mut rows = vec![
+    let used = share(memory.kv_used_peak as f64, memory.kv_pool as f64);
+    let rows = [
         ("weights", Some(memory.weights), String::new()),
         (
             "  of which mapped",
@@ -197,45 +201,46 @@ pub fn memory_text(record: &Record) -> String {
         (
             "  of which used, peak",
             Some(memory.kv_used_peak),
-            crate::breakdown::share(memory.kv_used_peak as f64, memory.kv_pool as f64)
-                .map_or_else(String::new, |share| {
-                    format!("{} of the pool", quantity::percent(share))
-                }),
+            used.map_or_else(String::new, |used| {
+                format!("{} of the pool", quantity::percent(used))
+            }),
         ),
         ("token pool", Some(memory.token_pool), String::new()),
         ("activations", Some(memory.activations), String::new()),
+        (
+            "process, peak",
+            memory.peak_rss,
+            match memory.peak_rss {
+                Some(_) => "resident, mapped pages included".to_owned(),
+                None => "this system does not tell".to_owned(),
+            },
+        ),
     ];
-    rows.push(match memory.peak_rss {
-        Some(bytes) => (
-            "process, peak",
-            Some(bytes),
-            "resident, mapped pages included".to_owned(),
-        ),
-        None => (
-            "process, peak",
-            None,
-            "this system does not tell".to_owned(),
-        ),
-    });
-    let mut table = Table::new("lrl", ["memory".to_owned(), "MB".to_owned(), String::new()]);
+    let mut table = Table::new("lrl", ["memory", "size", ""].map(str::to_owned));
     for (name, bytes, note) in rows {
-        let megabytes = bytes.map_or_else(table::none, |bytes| table::fixed(bytes as f64 / 1e6, 2));
-        table.row([name.to_owned(), megabytes, note]);
+        let size = bytes.map_or_else(table::none, |bytes| quantity::bytes(bytes as f64));
+        table.row([name.to_owned(), size, note]);
     }
     table.render()
 }
 
 /// Breaks a paragraph into lines that fit a terminal beside the tables.
 fn fold_line(text: &str) -> String {
+    fold_line_under(text, 0)
+}
+
+/// [`fold_line`] with the lines after the first indented.
+fn fold_line_under(text: &str, indent: usize) -> String {
     const WIDTH: usize = 110;
     let mut folded = String::new();
     let mut column = 0;
     for word in text.split(' ') {
         let width = word.chars().count();
-        if column > 0 && column + 1 + width > WIDTH {
+        if column > indent && column + 1 + width > WIDTH {
             folded.push('\n');
-            column = 0;
-        } else if column > 0 {
+            folded.push_str(&" ".repeat(indent));
+            column = indent;
+        } else if !folded.is_empty() {
             folded.push(' ');
             column += 1;
         }

@@ -1,6 +1,6 @@
 //! Runs the binary as a person would, in a folder of its own.
 
-#![allow(dead_code)] // each test file uses a part of this
+#![allow(dead_code, unreachable_pub)] // each test file uses a part of this
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

@@ -47,14 +47,14 @@ pub fn longest_sequence(options: &Options) -> usize {
         Some(prompts) => prompts.iter().map(Vec::len).max().unwrap_or(0),
         None => longest(&options.input_lens),
     };
+    let first = |lens: &[usize]| lens.first().copied().unwrap_or(0);
     let warmup = options
-        .input_lens
-        .first()
-        .zip(options.output_lens.first())
-        .map_or(0, |(&input, &output)| {
-            input + options.compat.warmup_output_len(output)
-        });
-    (prompt + longest(&options.output_lens)).max(warmup)
+        .compat
+        .warmup_output_len(first(&options.output_lens));
+    let warmup = first(&options.input_lens).saturating_add(warmup);
+    prompt
+        .saturating_add(longest(&options.output_lens))
+        .max(warmup)
 }
 
 /// The largest batch of the sweep that fits a KV pool of `max_total_tokens`; at least 1.

@@ -52,11 +52,6 @@ impl Encoding {
         (len / self.block_len()).checked_mul(self.block_bytes())
     }
 
-    /// Whether the numbers were rounded to few bits.
-    pub(crate) fn is_quantized(self) -> bool {
-        !matches!(self, Encoding::Plain(_))
-    }
-
     /// Reads whole blocks from `raw` into `out`, as many as both hold.
     pub(crate) fn decode(self, raw: &[u8], out: &mut [f32]) {
         match self {

@@ -218,7 +218,7 @@ fn load_folder(
             let checkpoint = HuggingFaceCheckpoint::open(folder, &config)?;
             let says_dtype = ["dtype", "torch_dtype"]
                 .iter()
-                .any(|key| config.raw.get(key).is_some());
+                .any(|&key| config.raw[key].is_string());
             if let Some(stored) = checkpoint.stored_dtype().filter(|_| !says_dtype) {
                 config.dtype = stored;
             }

@@ -91,3 +91,51 @@ pub(crate) fn q6_k(raw: &[u8; Q6_K_BYTES], out: &mut [f32; 256]) {
 fn half_at(raw: &[u8], at: usize) -> f32 {
     f16::from_le_bytes([raw[at], raw[at + 1]]).to_f32()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::encoding::Encoding;
+
+    /// `fixture` holds blocks and then their numbers by gguf-py (see `tests/fixtures/quantized/make.py`).
+    fn check(encoding: Encoding, fixture: &[u8]) {
+        let bytes_per_block = encoding.block_bytes() + 4 * encoding.block_len();
+        assert!(fixture.len().is_multiple_of(bytes_per_block));
+        let (blocks, numbers) =
+            fixture.split_at(fixture.len() / bytes_per_block * encoding.block_bytes());
+        let numbers: Vec<f32> = numbers
+            .as_chunks()
+            .0
+            .iter()
+            .map(|raw| f32::from_le_bytes(*raw))
+            .collect();
+        let mut found = vec![f32::NAN; numbers.len()];
+        encoding.decode(blocks, &mut found);
+        for (i, (found, expected)) in found.iter().zip(&numbers).enumerate() {
+            assert_eq!(found, expected, "{encoding:?}, number {i}");
+        }
+    }
+
+    #[test]
+    fn blocks_hold_what_gguf_py_finds_in_them() {
+        check(
+            Encoding::Q8_0,
+            include_bytes!("../../tests/fixtures/quantized/q8_0.bin"),
+        );
+        check(
+            Encoding::Q4_0,
+            include_bytes!("../../tests/fixtures/quantized/q4_0.bin"),
+        );
+        check(
+            Encoding::Q4_1,
+            include_bytes!("../../tests/fixtures/quantized/q4_1.bin"),
+        );
+        check(
+            Encoding::Q4K,
+            include_bytes!("../../tests/fixtures/quantized/q4_k.bin"),
+        );
+        check(
+            Encoding::Q6K,
+            include_bytes!("../../tests/fixtures/quantized/q6_k.bin"),
+        );
+    }
+}

@@ -10,7 +10,12 @@ use crate::support::{overrides, tiny_config};
 
 fn read(config: &Value, overriding: Value) -> Result<ModelConfig, String> {
     let text = config.to_string();
-    ModelConfig::from_json(text.as_bytes(), Path::new("config.json"), &overrides(overriding)).map_err(|e| {
+    ModelConfig::from_json(
+        text.as_bytes(),
+        Path::new("config.json"),
+        &overrides(overriding),
+    )
+    .map_err(|e| {
         assert!(e.is_input());
         e.to_string()
     })
@@ -55,8 +60,14 @@ fn old_and_new_spelling_say_the_same() {
     let mut parameters = overrides(llama3);
     parameters.insert("rope_theta".to_owned(), json!(5e5));
     let new = with(json!({"rope_parameters": parameters, "torch_dtype": null, "dtype": "float16"}));
-    let (old, new) = (read(&old, json!({})).unwrap(), read(&new, json!({})).unwrap());
-    let without_raw = |config: ModelConfig| ModelConfig { raw: Value::Null, ..config };
+    let (old, new) = (
+        read(&old, json!({})).unwrap(),
+        read(&new, json!({})).unwrap(),
+    );
+    let without_raw = |config: ModelConfig| ModelConfig {
+        raw: Value::Null,
+        ..config
+    };
     assert_eq!(without_raw(old.clone()), without_raw(new));
     assert_eq!(old.rope_theta, 5e5);
     assert_eq!(
@@ -73,7 +84,11 @@ fn old_and_new_spelling_say_the_same() {
 
 #[test]
 fn the_first_spelling_of_rope_scaling() {
-    let config = read(&with(json!({"rope_scaling": {"type": "linear", "factor": 2}})), json!({})).unwrap();
+    let config = read(
+        &with(json!({"rope_scaling": {"type": "linear", "factor": 2}})),
+        json!({}),
+    )
+    .unwrap();
     assert_eq!(config.rope_scaling, RopeScaling::Linear { factor: 2.0 });
 }
 
@@ -81,7 +96,13 @@ fn the_first_spelling_of_rope_scaling() {
 fn architectures_differ_in_biases_and_norms() {
     let flags = |keys: Value| {
         let config = read(&with(keys), json!({})).unwrap();
-        (config.qkv_bias, config.o_bias, config.mlp_bias, config.qk_norm, config.head_dim)
+        (
+            config.qkv_bias,
+            config.o_bias,
+            config.mlp_bias,
+            config.qk_norm,
+            config.head_dim,
+        )
     };
     assert_eq!(flags(json!({})), (false, false, false, false, 4));
     let biases = json!({"attention_bias": true, "mlp_bias": true});
@@ -90,14 +111,22 @@ fn architectures_differ_in_biases_and_norms() {
     assert_eq!(flags(qwen2), (true, false, false, false, 4));
     let qwen3 = json!({"architectures": null, "model_type": "qwen3"});
     assert_eq!(flags(qwen3), (false, false, false, true, 128));
-    let qwen3 = json!({"architectures": ["Qwen3ForCausalLM"], "head_dim": 16, "attention_bias": true});
+    let qwen3 =
+        json!({"architectures": ["Qwen3ForCausalLM"], "head_dim": 16, "attention_bias": true});
     assert_eq!(flags(qwen3), (true, true, false, true, 16));
 }
 
 #[test]
 fn several_tokens_may_end_a_text() {
-    let config = read(&with(json!({"bos_token_id": 1, "eos_token_id": [2, 5]})), json!({})).unwrap();
-    assert_eq!((config.bos_token_id, config.eos_token_ids), (Some(1), vec![2, 5]));
+    let config = read(
+        &with(json!({"bos_token_id": 1, "eos_token_id": [2, 5]})),
+        json!({}),
+    )
+    .unwrap();
+    assert_eq!(
+        (config.bos_token_id, config.eos_token_ids),
+        (Some(1), vec![2, 5])
+    );
 }
 
 #[test]
@@ -117,7 +146,11 @@ fn overrides_replace_either_spelling() {
         "dtype": "float32",
         "torch_dtype": null,
     }));
-    let config = read(&new, json!({"rope_theta": 5e5, "num_hidden_layers": 3, "torch_dtype": "float16"})).unwrap();
+    let config = read(
+        &new,
+        json!({"rope_theta": 5e5, "num_hidden_layers": 3, "torch_dtype": "float16"}),
+    )
+    .unwrap();
     assert_eq!(config.rope_theta, 5e5);
     assert_eq!(config.rope_scaling, RopeScaling::Linear { factor: 4.0 });
     assert_eq!(config.layers, 3);
@@ -125,7 +158,10 @@ fn overrides_replace_either_spelling() {
     assert_eq!(config.raw["num_hidden_layers"], 3);
 
     let config = read(&new, json!({"rope_scaling": null})).unwrap();
-    assert_eq!((config.rope_theta, config.rope_scaling), (1e6, RopeScaling::None));
+    assert_eq!(
+        (config.rope_theta, config.rope_scaling),
+        (1e6, RopeScaling::None)
+    );
 }
 
 #[test]
@@ -148,11 +184,17 @@ fn what_is_not_json_is_refused() {
         read(b"{\"hidden_size\": "),
         "config.json is not JSON (EOF while parsing a value at line 1 column 16): download it again"
     );
-    assert_eq!(read(b"[1]"), "config.json holds an array, not a JSON object: download it again");
+    assert_eq!(
+        read(b"[1]"),
+        "config.json holds an array, not a JSON object: download it again"
+    );
     assert!(read(b"").starts_with("config.json is not JSON"));
     assert!(read(b"\xff\xfe{}").starts_with("config.json is not JSON"));
     assert!(read(&b"[".repeat(100_000)).starts_with("config.json is not JSON"));
-    assert!(read(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n").contains("git lfs pull"));
+    assert!(
+        read(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
+            .contains("git lfs pull")
+    );
 }
 
 #[test]
@@ -199,7 +241,7 @@ fn values_that_cannot_be() {
     );
     check_error(
         json!({"hidden_size": 60_000_000, "num_hidden_layers": 60_000_000}),
-        "config.json: this config asks for a model of about 864000720000001728000000000 weights, more than there can be: is it damaged?",
+        "config.json: this config asks for more than 2^46 weights: is it damaged?",
     );
 }
 

@@ -10,22 +10,26 @@ use stepscope_engine::model::{LoadFormat, LoadOptions, shape_names};
 use stepscope_kernels::DType;
 
 use crate::support::{
-    Stored, assert_weights, fixtures, folder, load_error, options, overrides, read_safetensors, safetensors_bytes,
-    tiny_config, tiny_folder, tiny_tensors, try_load,
+    Stored, assert_weights, fixtures, folder, load_error, options, overrides, read_safetensors,
+    safetensors_bytes, tiny_config, tiny_folder, tiny_tensors, try_load,
 };
 
 #[test]
 fn each_architecture_loads_mapped() {
-    for (name, bytes) in [("mini-llama", 754_944), ("mini-qwen2", 1_248_128), ("mini-qwen3", 864_768)] {
+    for name in ["mini-llama", "mini-qwen2", "mini-qwen3"] {
         let dir = fixtures().join("models").join(name);
         let model = try_load(&options(&dir)).unwrap();
         assert_eq!(model.name, name);
         assert_eq!(model.load_format, LoadFormat::Safetensors);
         assert_eq!(model.dtype, DType::BF16);
         assert_eq!(model.files, [dir.join("model.safetensors")]);
-        assert_eq!((model.weight_bytes, model.mapped_bytes), (bytes, bytes), "{name}");
+        assert_eq!(model.mapped_bytes, model.weight_bytes);
         assert_eq!(model.weight_bytes, 2 * model.config.parameters());
-        assert_weights(&model.weights, &read_safetensors(&model.files[0]), DType::BF16);
+        assert_weights(
+            &model.weights,
+            &read_safetensors(&model.files[0]),
+            DType::BF16,
+        );
     }
 }
 
@@ -34,7 +38,11 @@ fn another_dtype_is_converted() {
     let dir = fixtures().join("models/mini-qwen2");
     let stored = read_safetensors(&dir.join("model.safetensors"));
     for dtype in [DType::F32, DType::F16] {
-        let model = try_load(&LoadOptions { dtype: Some(dtype), ..options(&dir) }).unwrap();
+        let model = try_load(&LoadOptions {
+            dtype: Some(dtype),
+            ..options(&dir)
+        })
+        .unwrap();
         assert_eq!((model.dtype, model.mapped_bytes), (dtype, 0));
         assert_weights(&model.weights, &stored, dtype);
     }
@@ -63,7 +71,10 @@ fn a_config_without_dtype_goes_by_the_weights() {
     config["torch_dtype"] = Value::Null;
     let dir = folder(&config, &tiny_tensors());
     let model = try_load(&options(dir.path())).unwrap();
-    assert_eq!((model.config.dtype, model.dtype), (DType::BF16, DType::BF16));
+    assert_eq!(
+        (model.config.dtype, model.dtype),
+        (DType::BF16, DType::BF16)
+    );
 }
 
 #[test]
@@ -87,7 +98,10 @@ fn tensors_that_lie_crooked_are_copied() {
 #[test]
 fn tied_embeddings_win_over_a_stored_output_matrix() {
     let mut tensors = tiny_tensors();
-    tensors.insert("lm_head.weight".to_owned(), tensors["model.embed_tokens.weight"].clone());
+    tensors.insert(
+        "lm_head.weight".to_owned(),
+        tensors["model.embed_tokens.weight"].clone(),
+    );
     let mut config = tiny_config();
     let tied = try_load(&options(folder(&config, &tensors).path())).unwrap();
     assert!(tied.weights.lm_head.is_none());
@@ -114,7 +128,11 @@ fn sharded(config: &Value, tensors: &HashMap<String, Stored>) -> tempfile::TempD
         weight_map.extend(part.into_keys().map(|name| (name, json!(file))));
     }
     let index = json!({"metadata": {"total_size": 0}, "weight_map": weight_map});
-    fs::write(dir.path().join("model.safetensors.index.json"), index.to_string()).unwrap();
+    fs::write(
+        dir.path().join("model.safetensors.index.json"),
+        index.to_string(),
+    )
+    .unwrap();
     dir
 }
 
@@ -166,7 +184,14 @@ fn an_index_that_is_wrong() {
         "cannot read DIR/model-00003-of-00002.safetensors: No such file or directory (os error 2)",
     );
     check(
-        &|index| drop(index["weight_map"].as_object_mut().unwrap().shift_remove(GATE)),
+        &|index| {
+            drop(
+                index["weight_map"]
+                    .as_object_mut()
+                    .unwrap()
+                    .shift_remove(GATE),
+            )
+        },
         "DIR/model.safetensors.index.json: tensor model.layers.0.mlp.gate_proj.weight (shape [12, 8]) is missing, which config.json asks for: the weights are incomplete or of another model",
     );
     check(
@@ -179,8 +204,12 @@ fn an_index_that_is_wrong() {
 fn two_files_with_the_same_tensor() {
     let dir = sharded(&tiny_config(), &tiny_tensors());
     fs::remove_file(dir.path().join("model.safetensors.index.json")).unwrap();
-    let file = |n: u8| dir.path().join(format!("model-0000{n}-of-00002.safetensors"));
-    let mlp_only = ["down", "gate", "up"].map(|part| format!("model.layers.0.mlp.{part}_proj.weight"));
+    let file = |n: u8| {
+        dir.path()
+            .join(format!("model-0000{n}-of-00002.safetensors"))
+    };
+    let mlp_only =
+        ["down", "gate", "up"].map(|part| format!("model.layers.0.mlp.{part}_proj.weight"));
     let mut tensors = tiny_tensors();
     tensors.retain(|name, _| *name == mlp_only[1] || !name.contains("mlp"));
     fs::write(file(1), safetensors_bytes(&tensors)).unwrap();
@@ -199,12 +228,17 @@ fn fewer_layers_leave_the_other_tensors_alone() {
     })
     .unwrap();
     assert_eq!(model.weights.layers.len(), 1);
-    assert_weights(&model.weights, &read_safetensors(&model.files[0]), DType::BF16);
+    assert_weights(
+        &model.weights,
+        &read_safetensors(&model.files[0]),
+        DType::BF16,
+    );
 
     // Files that hold no tensor that is wanted need not be there.
     let dir = sharded(&tiny_config(), &tiny_tensors());
     edit_index(dir.path(), |index| {
-        index["weight_map"]["model.layers.1.mlp.up_proj.weight"] = json!("model-00003-of-00003.safetensors");
+        index["weight_map"]["model.layers.1.mlp.up_proj.weight"] =
+            json!("model-00003-of-00003.safetensors");
     });
     assert!(try_load(&options(dir.path())).is_ok());
 }
@@ -245,9 +279,14 @@ fn a_safetensors_file_that_is_none() {
     let check = |bytes: &[u8], expected: &str| {
         let dir = tiny_folder();
         fs::write(dir.path().join("model.safetensors"), bytes).unwrap();
-        assert_eq!(load_error(dir.path(), &options(dir.path())), format!("DIR/model.safetensors {expected}"));
+        assert_eq!(
+            load_error(dir.path(), &options(dir.path())),
+            format!("DIR/model.safetensors {expected}")
+        );
     };
     let good = safetensors_bytes(&tiny_tensors());
+    let len = good.len();
+    let header = u64::from_le_bytes(good[..8].try_into().unwrap());
     check(&[], "is empty: download it again");
     check(
         &good[..7],
@@ -255,19 +294,29 @@ fn a_safetensors_file_that_is_none() {
     );
     check(
         &good[..500],
-        "claims a header of 1136 bytes, but has 500 (and at most 100000000 are allowed): it is truncated, or no safetensors file",
+        &format!(
+            "claims a header of {header} bytes, but has 500 (and at most 100000000 are allowed): it is truncated, or no safetensors file"
+        ),
     );
     check(
         &good[..good.len() - 1],
-        "has 2311 bytes, but its header describes 2312: it is truncated, download it again",
+        &format!(
+            "has {} bytes, but its header describes {len}: it is truncated, download it again",
+            len - 1
+        ),
     );
     check(
         &[&good[..], b"x"].concat(),
-        "has 2313 bytes, but its header describes 2312: it is damaged, download it again",
+        &format!(
+            "has {} bytes, but its header describes {len}: it is damaged, download it again",
+            len + 1
+        ),
     );
     check(
         &[&u64::MAX.to_le_bytes()[..], &good[8..]].concat(),
-        "claims a header of 18446744073709551615 bytes, but has 2312 (and at most 100000000 are allowed): it is truncated, or no safetensors file",
+        &format!(
+            "claims a header of 18446744073709551615 bytes, but has {len} (and at most 100000000 are allowed): it is truncated, or no safetensors file"
+        ),
     );
     check(
         b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n",
@@ -281,14 +330,19 @@ fn a_safetensors_file_that_is_none() {
         &with_header("[]", 0),
         "has a header that is not right (invalid type: sequence, expected an object with one entry per tensor at line 1 column 0): download it again",
     );
-    let tensor = |from: u64, to: u64| format!(r#"{{"dtype":"BF16","shape":[4],"data_offsets":[{from},{to}]}}"#);
+    let tensor = |from: u64, to: u64| {
+        format!(r#"{{"dtype":"BF16","shape":[4],"data_offsets":[{from},{to}]}}"#)
+    };
     let twice = format!(r#"{{"a":{},"a":{}}}"#, tensor(0, 8), tensor(0, 8));
     check(
         &with_header(&twice, 8),
-        "has a header that is not right (tensor \"a\" appears twice at line 1 column 105): download it again",
+        "has a header that is not right (tensor \"a\" appears twice at line 1 column 109): download it again",
     );
     check(
-        &with_header(&format!(r#"{{"a":{},"b":{}}}"#, tensor(0, 8), tensor(0, 8)), 8),
+        &with_header(
+            &format!(r#"{{"a":{},"b":{}}}"#, tensor(0, 8), tensor(4, 12)),
+            8,
+        ),
         "has a header that is not right (invalid offset for tensor `b`): download it again",
     );
     let beyond = format!(r#"{{"a":{}}}"#, tensor(0, 8));
@@ -321,11 +375,24 @@ fn a_folder_without_weights() {
         load_error(dir.path(), &options(dir.path())),
         "DIR should hold model.safetensors or model.safetensors.index.json and its files, but holds only PyTorch's .bin, which are not supported: convert them to safetensors"
     );
-    let dummy = LoadOptions { format: LoadFormat::Dummy, ..options(dir.path()) };
+    let dummy = LoadOptions {
+        format: LoadFormat::Dummy,
+        ..options(dir.path())
+    };
     let model = try_load(&dummy).unwrap();
     assert_eq!(model.load_format, LoadFormat::Dummy);
-    assert_eq!((model.weight_bytes, model.mapped_bytes), (2 * model.config.parameters(), 0));
-    assert!(model.weights.embedding.to_f32().iter().all(|x| x.abs() <= 1e-3));
+    assert_eq!(
+        (model.weight_bytes, model.mapped_bytes),
+        (2 * model.config.parameters(), 0)
+    );
+    assert!(
+        model
+            .weights
+            .embedding
+            .to_f32()
+            .iter()
+            .all(|x| x.abs() <= 1e-3)
+    );
     assert!(model.files.is_empty());
 }
 
@@ -354,14 +421,20 @@ fn a_path_that_leads_nowhere() {
         "DIR/weights.safetensors is neither a folder nor a GGUF file: name the folder that it lies in",
     );
     let error = load_error(dir.path(), &LoadOptions::new(""));
-    assert!(error.starts_with("no model \"\": ") && error.contains("named shapes are smollm2-135m, "), "{error}");
+    assert!(
+        error.starts_with("no model \"\": ") && error.contains("named shapes are smollm2-135m, "),
+        "{error}"
+    );
 }
 
 #[test]
 fn a_format_that_is_not_there() {
     let dir = tiny_folder();
     let check = |model: &str, format: LoadFormat, expected: &str| {
-        let options = LoadOptions { format, ..LoadOptions::new(model) };
+        let options = LoadOptions {
+            format,
+            ..LoadOptions::new(model)
+        };
         assert_eq!(load_error(dir.path(), &options), expected);
     };
     check(
@@ -395,7 +468,7 @@ fn a_named_shape_loads_without_files() {
 #[test]
 fn more_than_the_machine_has_is_refused_before_it_is_asked_for() {
     let options = LoadOptions {
-        config_overrides: overrides(json!({"num_hidden_layers": 60_000})),
+        config_overrides: overrides(json!({"num_hidden_layers": 6_000})),
         ..LoadOptions::new("llama-3.1-70b")
     };
     let error = load_error(Path::new("DIR"), &options);
@@ -405,7 +478,11 @@ fn more_than_the_machine_has_is_refused_before_it_is_asked_for() {
 #[test]
 fn generation_config_adds_tokens_that_end_a_text() {
     let dir = tiny_folder();
-    fs::write(dir.path().join("generation_config.json"), r#"{"eos_token_id": [2, 7]}"#).unwrap();
+    fs::write(
+        dir.path().join("generation_config.json"),
+        r#"{"eos_token_id": [2, 7]}"#,
+    )
+    .unwrap();
     let options = LoadOptions {
         config_overrides: overrides(json!({"eos_token_id": 2})),
         ..options(dir.path())

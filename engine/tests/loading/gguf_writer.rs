@@ -70,7 +70,11 @@ impl GgufWriter {
     pub(crate) fn texts(&mut self, key: &str, values: &[String]) -> &mut GgufWriter {
         let values: Vec<u8> = values.iter().flat_map(|v| string(v)).collect();
         let count = self.count(&values);
-        self.raw(key, 9, &[&8_u32.to_le_bytes(), &count[..], &values].concat())
+        self.raw(
+            key,
+            9,
+            &[&8_u32.to_le_bytes(), &count[..], &values].concat(),
+        )
     }
 
     pub(crate) fn i32s(&mut self, key: &str, values: &[i32]) -> &mut GgufWriter {
@@ -91,11 +95,23 @@ impl GgufWriter {
     }
 
     /// Adds `values` as numbers of a plain type or of Q8_0 (one scale per block, rounded).
-    pub(crate) fn tensor(&mut self, name: &str, shape: &[usize], ggml_type: u32, values: &[f32]) -> &mut GgufWriter {
+    pub(crate) fn tensor(
+        &mut self,
+        name: &str,
+        shape: &[usize],
+        ggml_type: u32,
+        values: &[f32],
+    ) -> &mut GgufWriter {
         let data = match ggml_type {
             F32 => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
-            F16 => values.iter().flat_map(|v| f16::from_f32(*v).to_le_bytes()).collect(),
-            BF16 => values.iter().flat_map(|v| bf16::from_f32(*v).to_le_bytes()).collect(),
+            F16 => values
+                .iter()
+                .flat_map(|v| f16::from_f32(*v).to_le_bytes())
+                .collect(),
+            BF16 => values
+                .iter()
+                .flat_map(|v| bf16::from_f32(*v).to_le_bytes())
+                .collect(),
             Q8_0 => values.chunks(32).flat_map(q8_0_block).collect(),
             other => panic!("type {other} is not written here"),
         };
@@ -157,6 +173,8 @@ pub(crate) fn string(text: &str) -> Vec<u8> {
 fn q8_0_block(values: &[f32]) -> Vec<u8> {
     let most = values.iter().fold(0.0_f32, |m, v| m.max(v.abs()));
     let scale = f16::from_f32(most / 127.0);
-    let quants = values.iter().map(|v| (v / scale.to_f32()).round() as i8 as u8);
+    let quants = values
+        .iter()
+        .map(|v| (v / scale.to_f32()).round() as i8 as u8);
     scale.to_le_bytes().into_iter().chain(quants).collect()
 }

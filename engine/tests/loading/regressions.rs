@@ -23,8 +23,11 @@ fn each(kind: &str, run: impl Fn(Vec<u8>)) {
 #[test]
 fn safetensors() {
     let config = tiny_config().to_string();
-    let config = ModelConfig::from_json(config.as_bytes(), Path::new("config.json"), &Map::new()).unwrap();
-    each("safetensors", |bytes| drop(from_bytes::safetensors(bytes, &config, DType::BF16)));
+    let config =
+        ModelConfig::from_json(config.as_bytes(), Path::new("config.json"), &Map::new()).unwrap();
+    each("safetensors", |bytes| {
+        drop(from_bytes::safetensors(bytes, &config, DType::BF16))
+    });
 }
 
 #[test]
@@ -41,7 +44,11 @@ fn gguf() {
 fn config() {
     each("config", |bytes| {
         if let Ok(config) = ModelConfig::from_json(&bytes, Path::new("config.json"), &Map::new()) {
-            let _ = (config.parameters(), config.kv_bytes_per_token(DType::F32), config.inverse_frequencies());
+            let _ = (
+                config.parameters(),
+                config.kv_bytes_per_token(DType::F32),
+                config.inverse_frequencies(),
+            );
         }
     });
 }

@@ -100,7 +100,12 @@ pub(crate) fn tiny_tensors() -> HashMap<String, Stored> {
 pub(crate) fn safetensors_bytes(tensors: &HashMap<String, Stored>) -> Vec<u8> {
     let views: Vec<_> = tensors
         .iter()
-        .map(|(name, t)| (name, TensorView::new(t.dtype, t.shape.clone(), &t.bytes).unwrap()))
+        .map(|(name, t)| {
+            (
+                name,
+                TensorView::new(t.dtype, t.shape.clone(), &t.bytes).unwrap(),
+            )
+        })
         .collect();
     safetensors::serialize(views, None).unwrap()
 }
@@ -113,7 +118,11 @@ pub(crate) fn tiny_folder() -> TempDir {
 pub(crate) fn folder(config: &Value, tensors: &HashMap<String, Stored>) -> TempDir {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("config.json"), config.to_string()).unwrap();
-    fs::write(dir.path().join("model.safetensors"), safetensors_bytes(tensors)).unwrap();
+    fs::write(
+        dir.path().join("model.safetensors"),
+        safetensors_bytes(tensors),
+    )
+    .unwrap();
     dir
 }
 
@@ -139,7 +148,12 @@ pub(crate) fn named(weights: &Weights) -> Vec<(String, &HostTensor)> {
         ("model.embed_tokens.weight".to_owned(), &weights.embedding),
         ("model.norm.weight".to_owned(), &weights.final_norm),
     ];
-    all.extend(weights.lm_head.iter().map(|t| ("lm_head.weight".to_owned(), t)));
+    all.extend(
+        weights
+            .lm_head
+            .iter()
+            .map(|t| ("lm_head.weight".to_owned(), t)),
+    );
     for (number, layer) in weights.layers.iter().enumerate() {
         let always = [
             ("input_layernorm.weight", &layer.input_norm),
@@ -147,7 +161,10 @@ pub(crate) fn named(weights: &Weights) -> Vec<(String, &HostTensor)> {
             ("self_attn.k_proj.weight", &layer.k),
             ("self_attn.v_proj.weight", &layer.v),
             ("self_attn.o_proj.weight", &layer.o),
-            ("post_attention_layernorm.weight", &layer.post_attention_norm),
+            (
+                "post_attention_layernorm.weight",
+                &layer.post_attention_norm,
+            ),
             ("mlp.gate_proj.weight", &layer.gate),
             ("mlp.up_proj.weight", &layer.up),
             ("mlp.down_proj.weight", &layer.down),
@@ -163,7 +180,9 @@ pub(crate) fn named(weights: &Weights) -> Vec<(String, &HostTensor)> {
             ("mlp.up_proj.bias", &layer.up_bias),
             ("mlp.down_proj.bias", &layer.down_bias),
         ];
-        let sometimes = sometimes.into_iter().filter_map(|(name, t)| Some((name, t.as_ref()?)));
+        let sometimes = sometimes
+            .into_iter()
+            .filter_map(|(name, t)| Some((name, t.as_ref()?)));
         let layer = always.into_iter().chain(sometimes);
         all.extend(layer.map(|(name, tensor)| (format!("model.layers.{number}.{name}"), tensor)));
     }
@@ -173,7 +192,9 @@ pub(crate) fn named(weights: &Weights) -> Vec<(String, &HostTensor)> {
 /// Panics unless `weights` are exactly `stored` (which may hold more), all as `dtype`.
 pub(crate) fn assert_weights(weights: &Weights, stored: &HashMap<String, Stored>, dtype: DType) {
     for (name, tensor) in named(weights) {
-        let stored = stored.get(&name).unwrap_or_else(|| panic!("{name} came from nowhere"));
+        let stored = stored
+            .get(&name)
+            .unwrap_or_else(|| panic!("{name} came from nowhere"));
         assert_eq!(tensor.shape(), stored.shape, "{name}");
         assert_eq!(tensor.dtype(), dtype, "{name}");
         let file_dtype = match stored.dtype {

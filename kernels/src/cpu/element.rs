@@ -20,6 +20,12 @@ pub(crate) trait Element: bytemuck::Pod + Send + Sync {
         lane
     }
 
+    /// Rounds to nearest even.
+    ///
+    /// # Safety
+    /// `p` is valid for writes of 8 elements.
+    unsafe fn store<S: Simd>(s: S, p: *mut Self, v: S::F);
+
     fn widen(self) -> f32;
 
     /// Rounded to nearest even.
@@ -37,6 +43,12 @@ impl Element for f32 {
     unsafe fn load_16<S: Simd>(s: S, p: *const f32) -> (S::F, S::F) {
         // SAFETY: the caller's.
         unsafe { (s.load(p), s.load(p.add(8))) }
+    }
+
+    #[inline(always)]
+    unsafe fn store<S: Simd>(s: S, p: *mut f32, v: S::F) {
+        // SAFETY: the caller's.
+        unsafe { s.store(p, v) }
     }
 
     #[inline(always)]
@@ -61,6 +73,12 @@ impl Element for f16 {
     unsafe fn load_16<S: Simd>(s: S, p: *const f16) -> (S::F, S::F) {
         // SAFETY: the caller's.
         unsafe { (s.load_f16(p), s.load_f16(p.add(8))) }
+    }
+
+    #[inline(always)]
+    unsafe fn store<S: Simd>(s: S, p: *mut f16, v: S::F) {
+        // SAFETY: the caller's.
+        unsafe { s.store_f16(p, v) }
     }
 
     #[inline(always)]
@@ -93,6 +111,12 @@ impl Element for bf16 {
     }
 
     #[inline(always)]
+    unsafe fn store<S: Simd>(s: S, p: *mut bf16, v: S::F) {
+        // SAFETY: the caller's.
+        unsafe { s.store_bf16(p, v) }
+    }
+
+    #[inline(always)]
     fn widen(self) -> f32 {
         f32::from_bits(u32::from(self.to_bits()) << 16)
     }
@@ -100,5 +124,33 @@ impl Element for bf16 {
     #[inline(always)]
     fn narrow(x: f32) -> bf16 {
         bf16::from_f32(x)
+    }
+}
+
+/// Widens `from` into `to`, as many as both hold.
+#[inline(always)]
+pub(crate) fn widen<S: Simd, T: Element>(s: S, from: &[T], to: &mut [f32]) {
+    let (from, from_tail) = from.as_chunks::<8>();
+    let (to, to_tail) = to.as_chunks_mut::<8>();
+    for (from, to) in from.iter().zip(to) {
+        // SAFETY: the chunk holds 8.
+        s.store_array(to, unsafe { T::load(s, from.as_ptr()) });
+    }
+    for (from, to) in from_tail.iter().zip(to_tail) {
+        *to = from.widen();
+    }
+}
+
+/// Narrows `from` into `to`, as many as both hold.
+#[inline(always)]
+pub(crate) fn narrow<S: Simd, T: Element>(s: S, from: &[f32], to: &mut [T]) {
+    let (from, from_tail) = from.as_chunks::<8>();
+    let (to, to_tail) = to.as_chunks_mut::<8>();
+    for (from, to) in from.iter().zip(to) {
+        // SAFETY: the chunk holds 8.
+        unsafe { T::store(s, to.as_mut_ptr(), s.load_array(from)) };
+    }
+    for (from, to) in from_tail.iter().zip(to_tail) {
+        *to = T::narrow(*from);
     }
 }

@@ -1,5 +1,6 @@
 use half::{bf16, f16};
 
+use crate::cpu::Element;
 use crate::cpu::memory::CpuBuffer;
 use crate::{DType, Error, QkvLayout};
 
@@ -39,6 +40,39 @@ pub(crate) enum KvLayerMut<'a> {
     F32(&'a mut [f32], &'a mut [f32]),
     F16(&'a mut [f16], &'a mut [f16]),
     BF16(&'a mut [bf16], &'a mut [bf16]),
+}
+
+/// A type that a pool stores.
+pub(crate) trait KvElement: Element {
+    /// Keys and values, empty if the layer has another type.
+    fn of(layer: KvLayer<'_>) -> (&[Self], &[Self]);
+}
+
+impl KvElement for f32 {
+    fn of(layer: KvLayer<'_>) -> (&[f32], &[f32]) {
+        match layer {
+            KvLayer::F32(keys, values) => (keys, values),
+            _ => (&[], &[]),
+        }
+    }
+}
+
+impl KvElement for f16 {
+    fn of(layer: KvLayer<'_>) -> (&[f16], &[f16]) {
+        match layer {
+            KvLayer::F16(keys, values) => (keys, values),
+            _ => (&[], &[]),
+        }
+    }
+}
+
+impl KvElement for bf16 {
+    fn of(layer: KvLayer<'_>) -> (&[bf16], &[bf16]) {
+        match layer {
+            KvLayer::BF16(keys, values) => (keys, values),
+            _ => (&[], &[]),
+        }
+    }
 }
 
 impl CpuKvPool {
@@ -127,6 +161,11 @@ impl CpuKvPool {
             Layer::F16(p) => KvLayer::F16(&p.keys, &p.values),
             Layer::BF16(p) => KvLayer::BF16(&p.keys, &p.values),
         }
+    }
+
+    /// Keys and values of `layer` as elements of type `T`, which must be the storage type.
+    pub(crate) fn typed<T: KvElement>(&self, layer: usize) -> (&[T], &[T]) {
+        T::of(self.layer(layer))
     }
 
     pub(crate) fn layer_mut(&mut self, layer: usize) -> KvLayerMut<'_> {

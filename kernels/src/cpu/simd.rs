@@ -105,8 +105,30 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// # Safety
     /// `p` is valid for reads of 16 elements.
     unsafe fn load_bf16_even_odd(self, p: *const bf16) -> (Self::F, Self::F);
+    /// Rounds to nearest even.
+    ///
+    /// # Safety
+    /// `p` is valid for writes of 8 elements.
+    unsafe fn store_f16(self, p: *mut f16, v: Self::F);
+    /// Rounds to nearest even; NaN stays NaN.
+    ///
+    /// # Safety
+    /// `p` is valid for writes of 8 elements.
+    unsafe fn store_bf16(self, p: *mut bf16, v: Self::F);
     /// Asks for the cache line of `p`, which may be any address.
     fn prefetch(self, p: *const u8);
+
+    #[inline(always)]
+    fn load_array(self, a: &[f32; 8]) -> Self::F {
+        // SAFETY: the array holds 8.
+        unsafe { self.load(a.as_ptr()) }
+    }
+
+    #[inline(always)]
+    fn store_array(self, a: &mut [f32; 8], v: Self::F) {
+        // SAFETY: the array holds 8.
+        unsafe { self.store(a.as_mut_ptr(), v) }
+    }
 
     /// The sum of the lanes.
     #[inline(always)]
@@ -306,6 +328,18 @@ impl Simd for Portable {
     }
 
     #[inline(always)]
+    unsafe fn store_f16(self, p: *mut f16, v: [f32; 8]) {
+        // SAFETY: the caller's.
+        unsafe { p.cast::<[f16; 8]>().write(v.map(f16::from_f32)) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_bf16(self, p: *mut bf16, v: [f32; 8]) {
+        // SAFETY: the caller's.
+        unsafe { p.cast::<[bf16; 8]>().write(v.map(bf16::from_f32)) }
+    }
+
+    #[inline(always)]
     fn prefetch(self, _: *const u8) {}
 }
 
@@ -334,7 +368,10 @@ mod tests {
                 let rows: [S::F; 8] = std::array::from_fn(|i| s.load(self.a.as_ptr().add(8 * i)));
                 let (even, odd) = s.load_bf16_even_odd(brain.as_ptr());
                 let mut stored = [0.0; 8];
-                s.store(stored.as_mut_ptr(), a);
+                s.store_array(&mut stored, a);
+                let (mut halves, mut brains) = ([f16::ZERO; 8], [bf16::ZERO; 8]);
+                s.store_f16(halves.as_mut_ptr(), s.mul(a, b));
+                s.store_bf16(brains.as_mut_ptr(), s.mul(a, b));
                 s.prefetch(self.a.as_ptr().cast());
                 let whole = s.max(s.splat(-126.0), s.min(s.splat(127.0), s.round(b)));
                 let mut results = vec![
@@ -354,7 +391,9 @@ mod tests {
                     s.splat(s.sum(a)),
                     s.splat(s.max_lane(a)),
                     s.sum_each(rows),
-                    s.load(stored.as_ptr()),
+                    s.load_array(&stored),
+                    s.load_f16(halves.as_ptr()),
+                    s.load_bf16(brains.as_ptr()),
                 ];
                 results.extend(s.transpose(rows));
                 results.into_iter().map(|v| s.to_array(v)).collect()
@@ -392,6 +431,57 @@ mod tests {
                     prop_assert!(error < 2e-7, "exp({x}) = {y}, off by {error:e} on {level:?}");
                 }
             }
+        }
+    }
+
+    struct Narrow([f32; 8]);
+
+    impl Op for Narrow {
+        type Output = ([f16; 8], [bf16; 8]);
+
+        #[inline(always)]
+        fn run<S: Simd>(self, s: S) -> ([f16; 8], [bf16; 8]) {
+            let mut out = ([f16::ZERO; 8], [bf16::ZERO; 8]);
+            let v = s.load_array(&self.0);
+            // SAFETY: the arrays hold eight.
+            unsafe {
+                s.store_f16(out.0.as_mut_ptr(), v);
+                s.store_bf16(out.1.as_mut_ptr(), v);
+            }
+            out
+        }
+    }
+
+    #[test]
+    fn narrowing_rounds_to_even_and_keeps_nan() {
+        let tie = |bits| f32::from_bits(bits); // halfway between two bfloat16 values
+        let x = [
+            tie(0x3f80_8000),
+            tie(0x3f81_8000),
+            f32::MAX,
+            f32::INFINITY,
+            -0.0,
+            1e-40,
+            70000.0,
+            f32::NAN,
+        ];
+        for level in [Level::detect(), Level::Portable] {
+            let (halves, brains) = level.run(Narrow(x));
+            for i in 0..7 {
+                assert_eq!(
+                    halves[i].to_bits(),
+                    f16::from_f32(x[i]).to_bits(),
+                    "{} on {level:?}",
+                    x[i]
+                );
+                assert_eq!(
+                    brains[i].to_bits(),
+                    bf16::from_f32(x[i]).to_bits(),
+                    "{} on {level:?}",
+                    x[i]
+                );
+            }
+            assert!(halves[7].is_nan() && brains[7].is_nan(), "{level:?}");
         }
     }
 

@@ -37,10 +37,7 @@ fn plan(m: usize, n: usize, threads: usize) -> Plan {
     let panels = n.div_ceil(TILE_COLS);
     let wanted = 4 * threads;
     // Columns first: narrower tasks repeat no packing.
-    let col_tasks = n
-        .div_ceil(BLOCK_N)
-        .max(wanted.min(panels.div_ceil(2)))
-        .max(1);
+    let col_tasks = n.div_ceil(BLOCK_N).max(wanted.min(panels)).max(1);
     let cols = panels.div_ceil(col_tasks).max(1) * TILE_COLS;
     let col_tasks = n.div_ceil(cols).max(1);
     let row_tasks = wanted

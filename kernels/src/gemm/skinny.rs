@@ -10,14 +10,10 @@
 //! again from the first-level cache, where they just came to.
 
 use crate::CpuMatrix;
-use crate::cpu::{self, Op, Shared, Simd};
+use crate::cpu::{self, DOT_ROWS, DOT_STEP, Op, Shared, Simd, arrange, dots};
 
 use super::Weight;
 
-/// Weight rows that share the loads of `x`.
-const ROWS: usize = 4;
-/// Elements of a step.
-const STEP: usize = 16;
 /// What a task reads: 30 tasks for the smallest matrix of a 135M model, so that a thread which lost its core
 /// for a moment delays the rest little; long enough that taking a task (20 ns) does not count.
 const TASK_BYTES: usize = 48 << 10;
@@ -39,13 +35,18 @@ pub(super) fn run<T: Weight>(
         return;
     }
     let level = cpu::level();
-    let padded = k.next_multiple_of(STEP);
+    let padded = k.next_multiple_of(DOT_STEP);
     cpu::with_scratch(m * padded, |scratch| {
-        arrange::<T>(x, k, padded, scratch);
+        for (x, arranged) in x
+            .chunks_exact(k.max(1))
+            .zip(scratch.chunks_exact_mut(padded.max(1)))
+        {
+            arrange::<T>(x, 1.0, arranged);
+        }
         let x = &*scratch;
         let out = Shared::new(out);
         let row_bytes = k.max(1) * size_of::<T>();
-        let rows_of = |bytes: usize| (bytes / row_bytes).max(1).next_multiple_of(ROWS);
+        let rows_of = |bytes: usize| (bytes / row_bytes).max(1).next_multiple_of(DOT_ROWS);
         let rows_per_task = if n * row_bytes <= INLINE_BYTES {
             n
         } else {
@@ -69,27 +70,6 @@ pub(super) fn run<T: Weight>(
     });
 }
 
-/// Copies the rows of `x` in the order in which `T` loads its elements, filled up with zeroes.
-fn arrange<T: Weight>(x: &[f32], k: usize, padded: usize, arranged: &mut [f32]) {
-    if k == 0 {
-        return;
-    }
-    for (x, arranged) in x.chunks_exact(k).zip(arranged.chunks_exact_mut(padded)) {
-        let (steps, tail) = x.as_chunks::<STEP>();
-        let (to, _) = arranged.as_chunks_mut::<STEP>();
-        for (to, from) in to.iter_mut().zip(steps) {
-            for (lane, to) in to.iter_mut().enumerate() {
-                *to = from[T::element_of_lane(lane)];
-            }
-        }
-        if !tail.is_empty() {
-            for (lane, to) in to[steps.len()].iter_mut().enumerate() {
-                *to = tail.get(T::element_of_lane(lane)).copied().unwrap_or(0.0);
-            }
-        }
-    }
-}
-
 /// Columns `first .. end` of the product.
 struct Rows<'a, T> {
     x: &'a [f32],
@@ -111,10 +91,10 @@ impl<T: Weight> Op for Rows<'_, T> {
     fn run<S: Simd>(self, s: S) {
         let mut row = self.first;
         while row < self.end {
-            let mut rows: [*const T; ROWS] = T::rows(self.weight, row, self.end);
-            let count = ROWS.min(self.end - row);
+            let mut rows: [*const T; DOT_ROWS] = T::rows(self.weight, row, self.end);
+            let count = DOT_ROWS.min(self.end - row);
             // The last block may have fewer: it computes its first row more than once.
-            for i in count..ROWS {
+            for i in count..DOT_ROWS {
                 rows[i] = rows[0];
             }
             let mut i = 0;
@@ -135,7 +115,7 @@ impl<T: Weight> Op for Rows<'_, T> {
                 }
                 i += many;
             }
-            row += ROWS;
+            row += DOT_ROWS;
         }
     }
 }
@@ -149,68 +129,26 @@ impl<T: Weight> Rows<'_, T> {
     unsafe fn block<S: Simd, const M: usize>(
         &self,
         s: S,
-        rows: &[*const T; ROWS],
+        rows: &[*const T; DOT_ROWS],
         row: usize,
         count: usize,
         i: usize,
     ) {
-        debug_assert!((i + M) * self.padded <= self.x.len());
-        // With one row of x, even and odd steps keep sums of their own: 4 chains would leave the units waiting.
-        let mut sums = [[s.splat(0.0); ROWS]; M];
-        let mut odd_sums = [s.splat(0.0); ROWS];
-        // SAFETY: `x` holds `M` rows from `i` on.
-        let x = unsafe { self.x.as_ptr().add(i * self.padded) };
-        let steps = self.k / STEP;
-        let ahead = PREFETCH_BYTES.min(ROWS * self.k * size_of::<T>());
-        // SAFETY: step `p < steps` reads elements below `k` of each row, and below `padded` of `x`; the last reads a copy.
-        unsafe {
-            for p in 0..steps {
-                for (r, &row) in rows.iter().enumerate() {
-                    let w = row.add(p * STEP);
-                    if i == 0 {
-                        s.prefetch(w.cast::<u8>().wrapping_add(ahead));
-                    }
-                    let (a, b) = T::load_16(s, w);
-                    for j in 0..M {
-                        let x = x.add(j * self.padded + p * STEP);
-                        sums[j][r] = s.fma(a, s.load(x), sums[j][r]);
-                        let odd = if M == 1 {
-                            &mut odd_sums[r]
-                        } else {
-                            &mut sums[j][r]
-                        };
-                        *odd = s.fma(b, s.load(x.add(8)), *odd);
-                    }
-                }
-            }
-            if steps * STEP < self.k {
-                for (r, &row) in rows.iter().enumerate() {
-                    let mut copy = [T::zeroed(); STEP];
-                    std::ptr::copy_nonoverlapping(
-                        row.add(steps * STEP),
-                        copy.as_mut_ptr(),
-                        self.k - steps * STEP,
-                    );
-                    let (a, b) = T::load_16(s, copy.as_ptr());
-                    for j in 0..M {
-                        let x = x.add(j * self.padded + steps * STEP);
-                        sums[j][r] = s.fma(a, s.load(x), sums[j][r]);
-                        sums[j][r] = s.fma(b, s.load(x.add(8)), sums[j][r]);
-                    }
-                }
-            }
-        }
-        for j in 0..M {
-            let v = sums[j];
-            let zero = s.splat(0.0);
-            let o = if M == 1 { odd_sums } else { [zero; ROWS] };
-            let totals = s.to_array(s.sum_each([v[0], v[1], v[2], v[3], o[0], o[1], o[2], o[3]]));
+        let x = self.x[i * self.padded..(i + M) * self.padded].as_ptr();
+        let ahead = if i == 0 {
+            PREFETCH_BYTES.min(DOT_ROWS * self.k * size_of::<T>())
+        } else {
+            0
+        };
+        // SAFETY: the rows are the caller's; `x` holds `M` rows of `padded`.
+        let sums = unsafe { dots::<S, T, M>(s, rows, self.k, x, self.padded, ahead) };
+        for (j, sums) in sums.iter().enumerate() {
             let n = self.weight.rows();
             let at = (i + j) * n + row;
             // SAFETY: this task alone writes columns `first .. end`.
             let out = unsafe { self.out.slice(at..at + count) };
             for (r, out) in out.iter_mut().enumerate() {
-                *out = totals[r] + totals[r + 4] + self.bias.map_or(0.0, |b| b[row + r]);
+                *out = sums[r] + self.bias.map_or(0.0, |b| b[row + r]);
             }
         }
     }

@@ -1,5 +1,6 @@
 //! The operations of the mean step, longest first, and whatever else its time went to.
 
+use super::fold_line;
 use super::table::{self, Table, TimeUnit};
 use crate::breakdown::{Breakdown, OperationMean, share};
 use crate::quantity;
@@ -83,15 +84,21 @@ pub(super) fn text(point: &Point, kind: StepKind, roofs: Option<&Roofs>) -> Opti
         },
         table.render()
     );
-    for operation in step.operations.iter().filter(|o| o.is_above_roof()) {
-        text += &format!(
-            "\n! {} ({}) is {} of its roof: the cost model or the roof is wrong.",
-            operation.name,
-            operation.kernel,
-            operation
-                .roof_share()
-                .map_or("above all".to_owned(), quantity::percent)
+    let above_roof: Vec<String> = step
+        .operations
+        .iter()
+        .filter(|o| o.is_above_roof())
+        .map(|o| {
+            let share = o.roof_share().map_or_else(table::none, quantity::percent);
+            format!("{} ({}) {share}", o.name, o.kernel)
+        })
+        .collect();
+    if !above_roof.is_empty() {
+        let note = format!(
+            "! Above its roof, so the cost model or the roof is wrong: {}.",
+            above_roof.join(", ")
         );
+        text += &format!("\n\n{}", fold_line(&note));
     }
     Some(text)
 }

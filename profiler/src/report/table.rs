@@ -107,11 +107,11 @@ pub(super) struct TimeUnit {
 }
 
 impl TimeUnit {
-    /// The unit in which the column's largest time has one to three digits before the point.
+    /// The unit in which the column's largest time has one to four digits before the point.
     pub(super) fn for_largest(nanoseconds: f64) -> TimeUnit {
         let (name, scale) = match nanoseconds {
             ns if ns < 1e6 => ("µs", 1e3),
-            ns if ns < 1e9 => ("ms", 1e6),
+            ns if ns < 1e10 => ("ms", 1e6),
             _ => ("s", 1e9),
         };
         let decimals = if nanoseconds / scale < 100.0 { 3 } else { 2 };
@@ -146,7 +146,8 @@ mod tests {
         assert_eq!(unit.optional(None), "–");
         assert_eq!(TimeUnit::for_largest(142e6).cell(142e6), "142.00");
         assert_eq!(TimeUnit::for_largest(900.0).name, "µs");
-        assert_eq!(TimeUnit::for_largest(2e9).cell(2e9), "2.000");
+        assert_eq!(TimeUnit::for_largest(2e9).cell(2e9), "2000.00");
+        assert_eq!(TimeUnit::for_largest(20e9).cell(2e9), "2.000");
         assert_eq!(TimeUnit::for_largest(f64::NAN).cell(f64::NAN), "n/a");
     }
 

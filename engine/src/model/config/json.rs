@@ -13,7 +13,7 @@ use crate::model::file::{json_kind, shown};
 /// A bound on every dimension, far above any model's: products of two stay far below what `usize` holds.
 const MAX_DIMENSION: usize = 1 << 26;
 /// A bound on the weights of a model, far above any there is: sums of bytes stay far below what `u64` holds.
-const MAX_PARAMETERS: u128 = 1 << 48;
+const MAX_PARAMETERS: u128 = 1 << 46;
 
 /// Where a value came from, for errors.
 pub(super) struct Origin<'a> {
@@ -453,7 +453,7 @@ fn refuse_absurd_size(config: &ModelConfig, origin: &Origin<'_>) -> Result<(), E
         * config.hidden_size as u128;
     if bound > MAX_PARAMETERS {
         return Err(Error::input(format!(
-            "{}: this config asks for a model of about {bound} weights, more than there can be: is it damaged?",
+            "{}: this config asks for more than 2^46 weights: is it damaged?",
             origin.path.display()
         )));
     }
