@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use stepscope_engine::sglang::Compat;
+use stepscope_kernels::DType;
 
 /// Takes an LLM inference step apart: runs prefill and decode steps of real models, and shows where the time goes.
 ///
@@ -204,6 +205,11 @@ pub(crate) struct ModelArgs {
     #[arg(long, value_name = "TYPE", default_value = "auto")]
     pub(crate) dtype: Dtype,
 
+    /// How keys and values are stored; auto: as the weights where speed is measured, and float32, which rounds nothing, where
+    /// a model is checked (generate, --correctness-test)
+    #[arg(long, value_name = "TYPE", default_value = "auto")]
+    pub(crate) kv_cache_dtype: Dtype,
+
     /// auto, cpu, cuda[:N] or emulated
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
     pub(crate) device: Device,
@@ -336,6 +342,18 @@ pub(crate) enum Dtype {
     Float16,
     #[value(aliases = ["float", "fp32"])]
     Float32,
+}
+
+impl Dtype {
+    /// The type, unless it is to be chosen for the person.
+    pub(crate) fn given(self) -> Option<DType> {
+        match self {
+            Dtype::Auto => None,
+            Dtype::Bfloat16 => Some(DType::BF16),
+            Dtype::Float16 => Some(DType::F16),
+            Dtype::Float32 => Some(DType::F32),
+        }
+    }
 }
 
 /// Where operations run.

@@ -8,6 +8,7 @@ use stepscope_engine::Runner;
 use stepscope_engine::generate::{self, Generated, Options};
 use stepscope_engine::model::Model;
 use stepscope_engine::tokenizer::ChatMessage;
+use stepscope_kernels::DType;
 
 use crate::args::Generate;
 use crate::model::{self, Loaded};
@@ -37,6 +38,7 @@ pub(crate) fn run(args: &Generate) -> Result<(), Failure> {
         &args.model,
         sampling,
         longest.saturating_add(args.max_new_tokens),
+        Some(DType::F32),
     )?;
     runner_options.max_requests = prompts.len();
     let Loaded { cpu, model, .. } = loaded;

@@ -6,7 +6,7 @@ use stepscope_kernels::sample::SamplingParams;
 use stepscope_kernels::{Cpu, DType};
 use stepscope_profiler::{Level, environment};
 
-use crate::args::{Device, Dtype, Format, ModelArgs, SamplingArgs};
+use crate::args::{Device, Format, ModelArgs, SamplingArgs};
 use crate::output::Failure;
 use crate::progress::Bar;
 
@@ -60,12 +60,7 @@ pub(crate) fn open(args: &ModelArgs, skip_tokenizer: bool, bar: &Bar) -> Result<
                 Format::Gguf => LoadFormat::Gguf,
                 Format::Dummy => LoadFormat::Dummy,
             },
-            dtype: match args.dtype {
-                Dtype::Auto => None,
-                Dtype::Bfloat16 => Some(DType::BF16),
-                Dtype::Float16 => Some(DType::F16),
-                Dtype::Float32 => Some(DType::F32),
-            },
+            dtype: args.dtype.given(),
             config_overrides: args.json_model_override_args.clone(),
             tokenizer_path: args.tokenizer_path.clone(),
             skip_tokenizer,
@@ -82,12 +77,14 @@ pub(crate) fn open(args: &ModelArgs, skip_tokenizer: bool, bar: &Bar) -> Result<
 }
 
 impl Loaded {
-    /// Runner options for sequences of up to `max_sequence_len` tokens; the batch is still to be set.
+    /// Runner options for sequences of up to `max_sequence_len` tokens; the batch is still to be set. Keys and values are
+    /// stored as `auto_kv_dtype` unless the person said otherwise, and as the weights when both are `None`.
     pub(crate) fn runner_options(
         &self,
         args: &ModelArgs,
         sampling: SamplingParams,
         max_sequence_len: usize,
+        auto_kv_dtype: Option<DType>,
     ) -> Result<RunnerOptions, Failure> {
         let trained = self.model.config.max_position_embeddings;
         let context = match args.context_length {
@@ -115,7 +112,7 @@ impl Loaded {
             max_total_tokens: args.max_total_tokens,
             memory_budget: self.memory_budget,
             chunk_tokens: CHUNK_TOKENS,
-            kv_dtype: None,
+            kv_dtype: args.kv_cache_dtype.given().or(auto_kv_dtype),
             sampling,
             level: Level::Operations,
         })

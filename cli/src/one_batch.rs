@@ -13,6 +13,7 @@ use stepscope_engine::one_batch::{self, Observer, Options};
 use stepscope_engine::sglang::{Compat, Measurement};
 use stepscope_engine::{Error, Runner, correctness, new_record, roofs};
 use stepscope_flamegraphs::FoldOptions;
+use stepscope_kernels::DType;
 use stepscope_profiler::trace::{self, Selection};
 use stepscope_profiler::{Point, Program, Record, StepKind, environment, report};
 
@@ -77,8 +78,12 @@ pub(crate) fn run(args: &OneBatch) -> Result<(), Failure> {
         ..options
     };
 
-    let mut runner_options =
-        loaded.runner_options(&args.model, sampling, one_batch::longest_sequence(&options))?;
+    let mut runner_options = loaded.runner_options(
+        &args.model,
+        sampling,
+        one_batch::longest_sequence(&options),
+        None,
+    )?;
     let pool_tokens = runner_options.pool_tokens(&loaded.model)?;
     runner_options.max_requests = one_batch::largest_batch(&options, pool_tokens);
     note_smaller_pool(&args.model, pool_tokens, args.quiet);
@@ -188,7 +193,12 @@ fn correctness_test(
     for prompt in &prompts {
         longest = longest.max(tokenizer.encode(prompt, true)?.len());
     }
-    let mut runner_options = loaded.runner_options(&args.model, sampling, longest + output_len)?;
+    let mut runner_options = loaded.runner_options(
+        &args.model,
+        sampling,
+        longest.saturating_add(output_len),
+        Some(DType::F32),
+    )?;
     runner_options.max_requests = prompts.len();
     let Loaded { cpu, model, .. } = loaded;
     let tokenizer = model

@@ -5,7 +5,7 @@ use stepscope_profiler::{Level, Phase, Recorder, Step, StepKind};
 use crate::Error;
 use crate::device_model::{DeviceModel, qkv_layout};
 use crate::forward::{Buffers, Chunk, Forward, work};
-use crate::model::{Model, ModelConfig};
+use crate::model::Model;
 use crate::pool::{KvAllocator, Row, TokenPool};
 
 /// How a [`Runner`] is sized.
@@ -349,6 +349,11 @@ impl<B: Backend> Runner<B> {
     /// Slots of the KV pool: what sglang prints as `max_total_num_tokens`.
     pub fn max_total_tokens(&self) -> usize {
         self.kv_allocator.slots()
+    }
+
+    /// How keys and values are stored.
+    pub fn kv_dtype(&self) -> DType {
+        self.forward.kv_dtype
     }
 
     /// Slots per page.

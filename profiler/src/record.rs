@@ -108,8 +108,10 @@ pub struct Run {
     pub name: String,
     /// The model.
     pub model: ModelInfo,
-    /// Data type of weights and KV cache.
+    /// Data type of the weights.
     pub dtype: String,
+    /// Data type of the KV cache.
+    pub kv_cache_dtype: String,
     /// Tensor-parallel ranks.
     pub tp: usize,
     /// `cpu`, `cuda` or `emulated`.

@@ -37,6 +37,7 @@ pub fn new_record<B: Backend>(
                 config: model.config.raw.clone(),
             },
             dtype: model.dtype.name().to_owned(),
+            kv_cache_dtype: runner.kv_dtype().name().to_owned(),
             tp: 1,
             device: "cpu".to_owned(),
             threads,

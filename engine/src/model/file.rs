@@ -28,9 +28,9 @@ impl ModelFile {
     /// Maps the file at `path`.
     pub(crate) fn open(path: &Path) -> Result<ModelFile, Error> {
         let file = open_regular(path)?;
-        // SAFETY: a mapping is sound while nobody changes or shortens the file. Keeping to that is up to whoever owns the
-        // file: checkpoints are written once, and a person who rewrites one in place under a running program breaks this
-        // program as every other one that maps its weights.
+        // SAFETY: a mapping is sound while nobody changes or shortens the file. Keeping to that is up to whoever owns
+        // the file: checkpoints are written once, and a person who rewrites one in place under a running program
+        // breaks this program as every other one that maps its weights.
         let map = unsafe { Mmap::map(&file) }.map_err(|e| Error::read(path, &e))?;
         let bytes = if map.is_empty() {
             Bytes::new()
@@ -70,8 +70,8 @@ impl ModelFile {
         self.bytes.slice(range)
     }
 
-    /// Fills `out` with the bytes from `offset` on, without touching the mapping: what is converted and dropped must not
-    /// count as resident memory too. `offset + out.len()` must lie within the file.
+    /// Fills `out` with the bytes from `offset` on, without touching the mapping: what is converted and dropped must
+    /// not count as resident memory too. `offset + out.len()` must lie within the file.
     pub(crate) fn read_at(&self, offset: usize, out: &mut [u8]) -> Result<(), Error> {
         match &self.file {
             Some(file) => file

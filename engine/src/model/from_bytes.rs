@@ -23,7 +23,10 @@ pub fn safetensors(bytes: Vec<u8>, config: &ModelConfig, dtype: DType) -> Result
 }
 
 /// The model in a GGUF file. Its tokenizer comes first, so that neither is left out when the other is at fault.
-pub fn gguf(bytes: Vec<u8>, dtype: DType) -> (Result<Tokenizer, Error>, Result<Weights, Error>) {
+pub fn gguf(
+    bytes: Vec<u8>,
+    dtype: DType,
+) -> (Result<Option<Tokenizer>, Error>, Result<Weights, Error>) {
     let path = Path::new("model.gguf");
     let file = match ModelFile::from_bytes(path, Bytes::from(bytes)) {
         Ok(file) => file,

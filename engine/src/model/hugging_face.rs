@@ -334,8 +334,8 @@ fn no_weights(folder: &Path) -> Error {
     ))
 }
 
-/// A JSON object whose keys all differ. The safetensors crate keeps the last of equal ones, and would let a tensor of a
-/// damaged file pass for another.
+/// A JSON object whose keys all differ. The safetensors crate keeps the last of equal ones, and would let a tensor of
+/// a damaged file pass for another.
 struct UniqueKeys;
 
 impl<'de> Deserialize<'de> for UniqueKeys {

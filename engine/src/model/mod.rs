@@ -1,9 +1,10 @@
 //! Models: their shape ([`ModelConfig`]), their weights ([`Weights`]) and where both come from ([`load`]).
 //!
-//! A Hugging Face folder's safetensors are mapped and used as they lie where their type is the wanted one; everything else, GGUF
-//! above all, is converted tensor by tensor in pieces, so that no model is ever in memory twice.
+//! A Hugging Face folder's safetensors are mapped and used as they lie where their type is the wanted one; everything
+//! else, GGUF above all, is converted tensor by tensor in pieces, so that no model is ever in memory twice.
 //!
-//! **Invariant:** files are untrusted. Counts, lengths, shapes and offsets are held against the file before memory is asked for.
+//! **Invariant:** files are untrusted. Counts, lengths, shapes and offsets are held against the file before memory is
+//! asked for.
 //!
 //! **Invariant:** nothing here knows a device; weights end as host tensors.
 
@@ -85,8 +86,8 @@ pub struct LoadOptions {
     pub model: String,
     /// Where weights come from.
     pub format: LoadFormat,
-    /// How weights are to be stored. `None` is sglang's `auto`: float16 and bfloat16 as the checkpoint declares them, float16 for
-    /// float32, and bfloat16 for quantised GGUF files.
+    /// How weights are to be stored. `None` is sglang's `auto`: float16 and bfloat16 as the checkpoint declares them,
+    /// float16 for float32, and bfloat16 for quantised GGUF files.
     pub dtype: Option<DType>,
     /// Keys that replace those of `config.json`.
     pub config_overrides: Map<String, Value>,
@@ -251,7 +252,7 @@ fn load_gguf(
     let file = ModelFile::open(path)?;
     let (checkpoint, config) = GgufCheckpoint::open(&file, &options.config_overrides)?;
     let tokenizer = match options.wants_own_tokenizer() {
-        true => Some(Tokenizer::from_gguf(&checkpoint.header.metadata)?),
+        true => Tokenizer::from_gguf(&checkpoint.header.metadata)?,
         false => None,
     };
     let dtype = options.dtype_for(config.dtype);

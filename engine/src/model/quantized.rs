@@ -37,9 +37,9 @@ pub(crate) fn q4_1(raw: &[u8; Q4_1_BYTES], out: &mut [f32; 32]) {
     }
 }
 
-/// `scale, minimum, packed[12], nibbles[128]`: eight groups of 32, whose own six-bit scales and minimums `packed` holds
-/// ([`six_bits`]). Each run of 32 bytes holds two groups: low nibbles, then high ones.
-/// `x = scale * s * q - minimum * m`.
+/// `scale, minimum, packed[12], nibbles[128]`: eight groups of 32, whose own six-bit scales and minimums `packed`
+/// holds ([`six_bits`]). Each run of 32 bytes holds two groups: low nibbles, then high ones. `x = scale * s * q -
+/// minimum * m`.
 pub(crate) fn q4_k(raw: &[u8; Q4_K_BYTES], out: &mut [f32; 256]) {
     let (scale, minimum) = (half_at(raw, 0), half_at(raw, 2));
     let (packed, nibbles) = raw[4..].split_at(12);
@@ -53,9 +53,9 @@ pub(crate) fn q4_k(raw: &[u8; Q4_K_BYTES], out: &mut [f32; 256]) {
     }
 }
 
-/// Scale and minimum of `group` (0 to 7). Bytes 0 to 3 hold the first four scales and 4 to 7 the first four minimums in
-/// their low six bits; the others have their low four bits in bytes 8 to 11 (scale low, minimum high) and their upper two in
-/// the upper two of bytes 0 to 7.
+/// Scale and minimum of `group` (0 to 7). Bytes 0 to 3 hold the first four scales and 4 to 7 the first four minimums
+/// in their low six bits; the others have their low four bits in bytes 8 to 11 (scale low, minimum high) and their
+/// upper two in the upper two of bytes 0 to 7.
 fn six_bits(packed: &[u8], group: usize) -> (u8, u8) {
     if group < 4 {
         (packed[group] & 63, packed[group + 4] & 63)
@@ -68,9 +68,9 @@ fn six_bits(packed: &[u8], group: usize) -> (u8, u8) {
     }
 }
 
-/// `low[128], high[64], scales[16], scale`: sixteen groups of 16 with signed scales; `x = scale * s * (q - 32)`.
-/// Each half of 128 numbers has 64 bytes of low nibbles and 32 bytes of upper bit pairs: number `32 k + i` of it takes the low
-/// (`k < 2`) or high nibble of byte `32 (k % 2) + i`, and the `k`-th bit pair of byte `i`.
+/// `low[128], high[64], scales[16], scale`: sixteen groups of 16 with signed scales; `x = scale * s * (q - 32)`. Each
+/// half of 128 numbers has 64 bytes of low nibbles and 32 bytes of upper bit pairs: number `32 k + i` of it takes the
+/// low (`k < 2`) or high nibble of byte `32 (k % 2) + i`, and the `k`-th bit pair of byte `i`.
 pub(crate) fn q6_k(raw: &[u8; Q6_K_BYTES], out: &mut [f32; 256]) {
     let (low, rest) = raw.split_at(128);
     let (high, rest) = rest.split_at(64);

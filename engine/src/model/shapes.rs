@@ -68,7 +68,8 @@ const fn shape(name: &'static str, family: Family, size: [usize; 5], tied: bool)
     }
 }
 
-/// Sizes are `[hidden, intermediate, layers, heads, kv_heads]`, from the `config.json` of the base models on Hugging Face.
+/// Sizes are `[hidden, intermediate, layers, heads, kv_heads]`, from the `config.json` of the base models on Hugging
+/// Face.
 static SHAPES: [Shape; 20] = [
     smollm2("smollm2-135m", 1e5, [576, 1536, 30, 9, 3]),
     smollm2("smollm2-360m", 1e5, [960, 2560, 32, 15, 5]),

@@ -1,7 +1,7 @@
 //! Tokenizers from GGUF metadata.
 //!
-//! `tokenizer.ggml.model` is `gpt2` for byte-level BPE, whose merges the file lists and whose way of cutting text into words only
-//! has a name (`tokenizer.ggml.pre`); and `llama` for SentencePiece, whose scores stand for merges.
+//! `tokenizer.ggml.model` is `gpt2` for byte-level BPE, whose merges the file lists and whose way of cutting text
+//! into words only has a name (`tokenizer.ggml.pre`); and `llama` for SentencePiece, whose scores stand for merges.
 
 mod sentencepiece;
 mod words;
@@ -22,18 +22,25 @@ use crate::model::{GgufMetadata, shown};
 const CONTROL: i64 = 3;
 const USER_DEFINED: i64 = 4;
 
-/// The tokenizer that `metadata` describes.
-pub(super) fn from_metadata(metadata: &GgufMetadata<'_>) -> Result<Tokenizer, Error> {
+/// The tokenizer that `metadata` describes, if it describes one.
+pub(super) fn from_metadata(metadata: &GgufMetadata<'_>) -> Result<Option<Tokenizer>, Error> {
+    match metadata.text("tokenizer.ggml.model")? {
+        None | Some("none" | "no_vocab") => Ok(None),
+        Some(kind) => build(kind, metadata).map(Some),
+    }
+}
+
+fn build(kind: &str, metadata: &GgufMetadata<'_>) -> Result<Tokenizer, Error> {
     let vocab = Vocab::read(metadata)?;
-    let (mut inner, adds_bos) = match metadata.text("tokenizer.ggml.model")? {
-        Some("gpt2") => byte_level(metadata, &vocab)?,
-        Some("llama") => (sentencepiece::build(metadata, &vocab)?, true),
+    let (mut inner, adds_bos) = match kind {
+        "gpt2" => byte_level(metadata, &vocab)?,
+        "llama" => (sentencepiece::build(metadata, &vocab)?, true),
         other => {
             return Err(unusable(
                 metadata,
                 format_args!(
                     "its kind {} is not supported; gpt2 (byte-level BPE) and llama (SentencePiece) are",
-                    shown(other.unwrap_or(""))
+                    shown(other)
                 ),
             ));
         }

@@ -160,8 +160,8 @@ fn token_text(value: &Value) -> Option<&str> {
     value.as_str().or_else(|| value.get("content")?.as_str())
 }
 
-/// The chat template: a file of its own since transformers 4.51, a key of `tokenizer_config.json` before. Of several, the one
-/// called `default`.
+/// The chat template: a file of its own since transformers 4.51, a key of `tokenizer_config.json` before. Of several,
+/// the one called `default`.
 fn chat_template(folder: &Path, config: &Map<String, Value>) -> Result<Option<String>, Error> {
     let path = folder.join("chat_template.jinja");
     if path.exists() {

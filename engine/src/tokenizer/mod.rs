@@ -1,7 +1,7 @@
 //! Text to token ids and back, and the chat template that lays out a conversation.
 //!
-//! A [`Tokenizer`] comes from a `tokenizer.json` with its `tokenizer_config.json`, or from the metadata of a GGUF file, and gives
-//! the same ids and the same rendering as transformers does.
+//! A [`Tokenizer`] comes from a `tokenizer.json` with its `tokenizer_config.json`, or from the metadata of a GGUF
+//! file, and gives the same ids and the same rendering as transformers does.
 //!
 //! **Invariant:** a tokenizer is read from files that came with the model and never fetched.
 
@@ -47,7 +47,7 @@ impl fmt::Debug for Tokenizer {
 }
 
 impl Tokenizer {
-    /// The tokenizer at `path`: a `tokenizer.json`, a folder that holds one, or a GGUF file.
+    /// The tokenizer at `path`: a `tokenizer.json`, or a folder that holds one.
     pub fn from_path(path: &Path) -> Result<Tokenizer, Error> {
         hugging_face::from_path(path)
     }
@@ -57,20 +57,21 @@ impl Tokenizer {
         hugging_face::from_folder(folder)
     }
 
-    /// The tokenizer in the metadata of a GGUF file.
-    pub(crate) fn from_gguf(metadata: &GgufMetadata<'_>) -> Result<Tokenizer, Error> {
+    /// The tokenizer in the metadata of a GGUF file, if there is one.
+    pub(crate) fn from_gguf(metadata: &GgufMetadata<'_>) -> Result<Option<Tokenizer>, Error> {
         gguf::from_metadata(metadata)
     }
 
-    /// Token ids of `text`; with `add_special`, what the model wants around a text (such as a first token) is added. The names of
-    /// special tokens in `text` become those tokens, as in transformers.
+    /// Token ids of `text`; with `add_special`, what the model wants around a text (such as a first token) is added.
+    /// The names of special tokens in `text` become those tokens, as in transformers.
     pub fn encode(&self, text: &str, add_special: bool) -> Result<Vec<u32>, Error> {
         let encoding = guarded(|| self.inner.encode_fast(text, add_special))
             .map_err(|e| Error::failed(format!("the tokenizer cannot encode this text: {e}")))?;
         Ok(encoding.get_ids().to_vec())
     }
 
-    /// The text of `ids`; with `skip_special`, without special tokens. Ids that the tokenizer does not know give no text.
+    /// The text of `ids`; with `skip_special`, without special tokens. Ids that the tokenizer does not know give no
+    /// text.
     pub fn decode(&self, ids: &[u32], skip_special: bool) -> Result<String, Error> {
         guarded(|| self.inner.decode(ids, skip_special))
             .map_err(|e| Error::failed(format!("the tokenizer cannot decode these ids: {e}")))
@@ -96,8 +97,8 @@ impl Tokenizer {
         self.chat.is_some()
     }
 
-    /// `messages` as the model was trained to see them; with `add_generation_prompt`, up to where its answer begins. The result
-    /// holds its special tokens: encode it without adding any.
+    /// `messages` as the model was trained to see them; with `add_generation_prompt`, up to where its answer begins.
+    /// The result holds its special tokens: encode it without adding any.
     ///
     /// # Errors
     /// When the model brought no chat template, or its template refuses the messages.
@@ -115,8 +116,8 @@ impl Tokenizer {
     }
 }
 
-/// Runs code of the tokenizers crate, which panics on some damaged files (merges longer than every token, templates that name
-/// no token).
+/// Runs code of the tokenizers crate, which panics on some damaged files (merges longer than every token, templates
+/// that name no token).
 fn guarded<R>(run: impl FnOnce() -> tokenizers::Result<R>) -> Result<R, String> {
     match catch_unwind(AssertUnwindSafe(run)) {
         Ok(result) => result.map_err(|e| one_line(&e.to_string())),

@@ -1,6 +1,7 @@
 //! The few functions of Python's that chat templates see through.
 
-/// JSON as `json.dumps(value, ensure_ascii=False)` has it, from JSON in which `<`, `>`, `&` and `'` are escaped for HTML.
+/// JSON as `json.dumps(value, ensure_ascii=False)` has it, from JSON in which `<`, `>`, `&` and `'` are escaped for
+/// HTML.
 pub(super) fn unescape_html(json: &str) -> String {
     const ESCAPED: [(&str, char); 4] = [
         ("u003c", '<'),
@@ -57,8 +58,8 @@ const DAYS: [&str; 7] = [
     "Wednesday",
 ];
 
-/// `datetime.strftime(format)` of the UTC time `unix_s` seconds after 1970. Directives beyond the date and the time of day stay as
-/// they are.
+/// `datetime.strftime(format)` of the UTC time `unix_s` seconds after 1970. Directives beyond the date and the time
+/// of day stay as they are.
 pub(super) fn strftime(format: &str, unix_s: u64) -> String {
     let (days, second_of_day) = (unix_s / 86_400, unix_s % 86_400);
     let (year, month, day) = civil(days);
@@ -97,8 +98,8 @@ pub(super) fn strftime(format: &str, unix_s: u64) -> String {
     out
 }
 
-/// Year, month (from 1) and day of the month of the day `days` after 1970-01-01. Gregorian years are counted from March, so that
-/// the leap day comes last (Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms").
+/// Year, month (from 1) and day of the month of the day `days` after 1970-01-01. Gregorian years are counted from
+/// March, so that the leap day comes last (Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms").
 fn civil(days: u64) -> (u64, u64, u64) {
     let days = days + 719_468; // since 0000-03-01
     let (era, day_of_era) = (days / 146_097, days % 146_097);

@@ -348,7 +348,7 @@ fn a_safetensors_file_that_is_none() {
     let beyond = format!(r#"{{"a":{}}}"#, tensor(0, 8));
     check(
         &with_header(&beyond, 4),
-        "has 69 bytes, but its header describes 73: it is truncated, download it again",
+        "has 67 bytes, but its header describes 71: it is truncated, download it again",
     );
     let huge = r#"{"a":{"dtype":"BF16","shape":[9223372036854775807,9223372036854775807],"data_offsets":[0,8]}}"#;
     check(

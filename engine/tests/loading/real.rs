@@ -81,8 +81,8 @@ fn smollm2_weights_are_gguf_pys() {
         (Some(1), &[2][..])
     );
     assert_eq!(config.parameters(), 134_515_008);
-    // By gguf-py 0.19 and numpy: dequantised, rows of queries and keys put back, rounded to bfloat16. A numpy forward pass over
-    // the same numbers gives the logits of shared/fixtures/smollm2/expected.json.
+    // By gguf-py 0.19 and numpy: dequantised, rows of queries and keys put back, rounded to bfloat16. A numpy forward
+    // pass over the same numbers gives the logits of shared/fixtures/smollm2/expected.json.
     for (part, expected) in [
         ("embed_tokens.weight", 12_637_229_850_286_888_512),
         ("model.norm.weight", 2_727_061_978),

@@ -34,7 +34,7 @@ fn safetensors() {
 fn gguf() {
     each("gguf", |bytes| {
         let (tokenizer, _) = from_bytes::gguf(bytes, DType::BF16);
-        if let Ok(tokenizer) = tokenizer {
+        if let Ok(Some(tokenizer)) = tokenizer {
             let _ = tokenizer.encode("a text", true);
         }
     });

@@ -31,7 +31,8 @@ pub(crate) fn overrides(value: Value) -> Map<String, Value> {
     }
 }
 
-/// The error that loading gives, with `DIR` for the folder that everything lies in; it must blame the input, in one line.
+/// The error that loading gives, with `DIR` for the folder that everything lies in; it must blame the input, in one
+/// line.
 pub(crate) fn load_error(dir: &Path, options: &LoadOptions) -> String {
     let error = try_load(options).expect_err("this should not load");
     let message = error.to_string();

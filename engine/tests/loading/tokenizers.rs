@@ -1,4 +1,5 @@
-//! Tokenizers from `tokenizer.json` and from GGUF metadata, held against other programs (see the fixtures' `make.py`).
+//! Tokenizers from `tokenizer.json` and from GGUF metadata, held against other programs (see the fixtures'
+//! `make.py`).
 
 use std::collections::HashMap;
 use std::fs;
@@ -41,10 +42,13 @@ fn gguf(model: &str, tokens: &[String], types: &[i32]) -> GgufWriter {
 }
 
 fn open(file: &GgufWriter) -> Result<Tokenizer, String> {
-    from_bytes::gguf(file.bytes(), DType::F32).0.map_err(|e| {
-        assert!(e.is_input());
-        e.to_string()
-    })
+    match from_bytes::gguf(file.bytes(), DType::F32).0 {
+        Ok(tokenizer) => Ok(tokenizer.expect("the file holds a tokenizer")),
+        Err(e) => {
+            assert!(e.is_input());
+            Err(e.to_string())
+        }
+    }
 }
 
 /// The tokenizer of `tokenizer.json` as a GGUF file has it.

@@ -18,6 +18,7 @@ pub fn json(record: &Record) -> Value {
             "name": record.run.name,
             "model": record.run.model.name,
             "dtype": record.run.dtype,
+            "kv_cache_dtype": record.run.kv_cache_dtype,
             "device": record.run.device,
             "cpu": record.environment.cpu.name,
             "threads": record.run.threads,

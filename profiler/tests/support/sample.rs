@@ -70,6 +70,7 @@ pub fn record(layers: u32) -> Record {
                 config: json!({"hidden_size": HIDDEN, "num_hidden_layers": layers}),
             },
             dtype: "bfloat16".to_owned(),
+            kv_cache_dtype: "bfloat16".to_owned(),
             tp: 1,
             device: "cpu".to_owned(),
             threads: 2,

@@ -1,5 +1,5 @@
-//! `config.json`, in the spelling of transformers 4 (`rope_theta`, `rope_scaling`, `torch_dtype`) and of transformers 5
-//! (`rope_parameters`, `dtype`).
+//! `config.json`, in the spelling of transformers 4 (`rope_theta`, `rope_scaling`, `torch_dtype`) and of transformers
+//! 5 (`rope_parameters`, `dtype`).
 
 use std::path::Path;
 

@@ -77,8 +77,9 @@ impl ModelConfig {
     /// Reads a `config.json`. `origin` is what errors name; `overrides` replace keys at the top level.
     ///
     /// # Errors
-    /// When it is not a JSON object, lacks a key or has an absurd value, or asks for something that the engine does not do: an
-    /// architecture, an activation, a kind of rotary embedding, a sliding window, experts, quantised weights.
+    /// When it is not a JSON object, lacks a key or has an absurd value, or asks for something that the engine does
+    /// not do: an architecture, an activation, a kind of rotary embedding, a sliding window, experts, quantised
+    /// weights.
     pub fn from_json(
         text: &[u8],
         origin: &Path,
@@ -103,7 +104,8 @@ impl ModelConfig {
         )
     }
 
-    /// Radians per position of each pair of elements, `[head_dim / 2]`: pair `i` is the elements `i` and `i + head_dim / 2`.
+    /// Radians per position of each pair of elements, `[head_dim / 2]`: pair `i` is the elements `i` and `i +
+    /// head_dim / 2`.
     pub fn inverse_frequencies(&self) -> Vec<f64> {
         rope::inverse_frequencies(self.rope_theta, self.head_dim, &self.rope_scaling)
     }

@@ -173,8 +173,8 @@ fn refuse_unsupported(metadata: &Metadata<'_>) -> Result<(), Error> {
     Ok(())
 }
 
-/// A float32 as the shortest decimal that reads back as it: 1e-5, not 0.00000999999974738. What is no number stays a string,
-/// which no config takes for one.
+/// A float32 as the shortest decimal that reads back as it: 1e-5, not 0.00000999999974738. What is no number stays a
+/// string, which no config takes for one.
 fn shortest(value: f64) -> Value {
     let text = (value as f32).to_string();
     let number = text.parse().ok().and_then(serde_json::Number::from_f64);

@@ -1,14 +1,18 @@
 //! GGUF files: one file with metadata, tokenizer and (mostly quantised) weights.
 
 mod config;
+mod cursor;
+mod ggml_type;
 mod header;
+mod metadata;
 
 use std::path::Path;
 
 use serde_json::{Map, Value};
 use stepscope_kernels::DType;
 
-pub(crate) use header::{Header, Metadata};
+pub(crate) use header::Header;
+pub(crate) use metadata::Metadata;
 
 use super::checkpoint::{Checkpoint, StoredTensor};
 use super::encoding::Encoding;
@@ -21,7 +25,8 @@ use crate::error::Error;
 pub(crate) struct GgufCheckpoint<'a> {
     pub(crate) header: Header<'a>,
     file: &'a ModelFile,
-    /// Llama's queries and keys pair neighbours (`2 i`, `2 i + 1`) where everyone else pairs halves (`i`, `i + d / 2`).
+    /// Llama's queries and keys pair neighbours (`2 i`, `2 i + 1`) where everyone else pairs halves (`i`, `i + d /
+    /// 2`).
     interleaved: bool,
     head_dim: usize,
 }
@@ -77,10 +82,14 @@ impl<'a> GgufCheckpoint<'a> {
                 Ok(Encoding::Plain(dtype)) => dtype,
                 _ => DType::BF16,
             };
-            let len: u128 = tensor.shape.iter().map(|&n| n as u128).product();
+            // Shapes of types that are not supported were not checked.
+            let len = tensor
+                .shape
+                .iter()
+                .fold(1_u128, |n, &d| n.saturating_mul(d as u128));
             for (of, count) in &mut counts {
                 if *of == dtype {
-                    *count += len;
+                    *count = count.saturating_add(len);
                 }
             }
         }
@@ -112,11 +121,11 @@ impl<'a> GgufCheckpoint<'a> {
         let Some(tensor) = self.header.tensors.get(name) else {
             return Ok(None);
         };
-        let encoding = tensor.encoding.map_err(|ggml_type| {
+        let encoding = tensor.encoding.map_err(|number| {
             Error::input(format!(
                 "{}: tensor {name} has the GGML type {}, which is not supported; F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q4_K and Q6_K are",
                 self.file.path.display(),
-                header::ggml_type_name(ggml_type),
+                ggml_type::name(number),
             ))
         })?;
         Ok(Some(StoredTensor {
@@ -136,10 +145,23 @@ impl Checkpoint for GgufCheckpoint<'_> {
     }
 
     fn find(&self, id: TensorId) -> Result<Option<StoredTensor<'_>>, Error> {
-        let stored = self.stored(&id.gguf_name())?;
+        let Some(tensor) = self.stored(&id.gguf_name())? else {
+            return Ok(None);
+        };
         let permuted = matches!(id.role, Role::Q | Role::K | Role::QBias | Role::KBias);
-        Ok(stored.map(|tensor| StoredTensor {
-            interleaved_head_dim: (self.interleaved && permuted).then_some(self.head_dim),
+        if !(self.interleaved && permuted) {
+            return Ok(Some(tensor));
+        }
+        // The elements of a vector change places one by one, which those of a block cannot.
+        if tensor.shape.len() == 1 && tensor.encoding.block_len() > 1 {
+            return Err(Error::input(format!(
+                "{}: the bias {} is quantised, which is not supported: convert the model again, with biases as F32",
+                self.file.path.display(),
+                tensor.name
+            )));
+        }
+        Ok(Some(StoredTensor {
+            interleaved_head_dim: Some(self.head_dim),
             ..tensor
         }))
     }

@@ -1,5 +1,5 @@
-//! SentencePiece's BPE, as Llama 2 and its like have it: no merges are listed, but the better a token's score, the earlier two
-//! tokens are joined to it.
+//! SentencePiece's BPE, as Llama 2 and its like have it: no merges are listed, but the better a token's score, the
+//! earlier two tokens are joined to it.
 
 use tokenizers::DecoderWrapper;
 use tokenizers::decoders::byte_fallback::ByteFallback;
@@ -16,7 +16,8 @@ use crate::error::Error;
 use crate::model::GgufMetadata;
 use crate::tokenizer::guarded;
 
-/// SentencePiece makes no token longer than 16 letters; what is longer is no product of merges, and would take long to take apart.
+/// SentencePiece makes no token longer than 16 letters; what is longer is no product of merges, and would take long
+/// to take apart.
 const LONGEST_MERGED: usize = 128;
 /// Stands for a space.
 const SPACE: &str = "▁";
@@ -82,8 +83,8 @@ pub(super) fn build(
     guarded(build).map_err(|e| unusable(metadata, e))
 }
 
-/// Every pair of tokens that makes a third, the ones to join first at the front: by score, then by the lengths of the left and
-/// the right part, the highest and longest first; then by the order of the vocabulary.
+/// Every pair of tokens that makes a third, the ones to join first at the front: by score, then by the lengths of the
+/// left and the right part, the highest and longest first; then by the order of the vocabulary.
 fn merges<'a>(vocab: &Vocab<'a>, scores: &[f32]) -> Vec<(&'a str, &'a str)> {
     let mut pairs = Vec::new();
     let scored = vocab.tokens.iter().zip(scores);

@@ -1,7 +1,7 @@
 //! How byte-level BPE tokenizers cut text into words, by the names of `tokenizer.ggml.pre`.
 //!
-//! The regular expressions are those of the models' own `tokenizer.json`, as `llama-vocab.cpp` lists them; `default` is
-//! llama.cpp's own, for files from before there were names.
+//! The regular expressions are those of the models' own `tokenizer.json`, as `llama-vocab.cpp` lists them; `default`
+//! is llama.cpp's own, for files from before there were names.
 
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::pre_tokenizers::digits::Digits;
