@@ -28,7 +28,8 @@ pub(crate) fn run(args: &Generate) -> Result<(), Failure> {
         .map(|path| read_ids(path, "forced"))
         .transpose()?;
     let sampling = model::sampling(&args.sampling, args.model.random_seed)?;
-    let loaded = model::open(&args.model, false, &bar)?;
+    let cpu = model::start_device(&args.model)?;
+    let loaded = model::open(&args.model, cpu, false, &bar)?;
     let prompts = match prompt_ids {
         Some(ids) => ids,
         None => encode(&loaded.model, &args.prompt, args.chat)?,

@@ -23,8 +23,8 @@ pub(crate) struct Loaded {
     pub(crate) memory_budget: u64,
 }
 
-/// Starts the device and loads the model.
-pub(crate) fn open(args: &ModelArgs, skip_tokenizer: bool, bar: &Bar) -> Result<Loaded, Failure> {
+/// Starts the device that was asked for.
+pub(crate) fn start_device(args: &ModelArgs) -> Result<Cpu, Failure> {
     match args.device {
         Device::Auto | Device::Cpu => {}
         Device::Cuda { ordinal } => {
@@ -44,7 +44,16 @@ pub(crate) fn open(args: &ModelArgs, skip_tokenizer: bool, bar: &Bar) -> Result<
             args.tp_size
         )));
     }
-    let cpu = Cpu::new(args.threads)?;
+    Ok(Cpu::new(args.threads)?)
+}
+
+/// Loads the model that was asked for.
+pub(crate) fn open(
+    args: &ModelArgs,
+    cpu: Cpu,
+    skip_tokenizer: bool,
+    bar: &Bar,
+) -> Result<Loaded, Failure> {
     let memory_budget =
         (environment::available_memory_bytes() as f64 * args.mem_fraction_static) as u64;
     let start = std::time::Instant::now();

@@ -46,7 +46,10 @@ pub(crate) fn run(args: &OneBatch) -> Result<(), Failure> {
             model::DEFAULT_SHAPE
         ));
     }
-    let loaded = model::open(&args.model, !needs_tokenizer, &bar)?;
+    let cpu = model::start_device(&args.model)?;
+    // Before the model is loaded: what this takes of memory does not come on top of the weights.
+    let roofs = (!args.correctness_test).then(|| roofs(&cpu.measure_roofs()));
+    let loaded = model::open(&args.model, cpu, !needs_tokenizer, &bar)?;
     let options = Options {
         run_name: args.run_name.clone(),
         batch_sizes: args.batch_size.clone(),
@@ -91,7 +94,7 @@ pub(crate) fn run(args: &OneBatch) -> Result<(), Failure> {
         cpu, model, load_s, ..
     } = loaded;
     let threads = cpu.threads();
-    let environment = environment::measure(cpu.simd(), Some(roofs(&cpu.measure_roofs())));
+    let environment = environment::measure(cpu.simd(), roofs);
     let mut runner = Runner::new(cpu, &model, &runner_options)?;
     let mut record = new_record(
         program(),

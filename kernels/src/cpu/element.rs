@@ -127,9 +127,10 @@ impl Element for bf16 {
     }
 }
 
-/// Widens `from` into `to`, as many as both hold.
+/// Widens `from` into `to`, which is as long.
 #[inline(always)]
 pub(crate) fn widen<S: Simd, T: Element>(s: S, from: &[T], to: &mut [f32]) {
+    assert_eq!(from.len(), to.len());
     let (from, from_tail) = from.as_chunks::<8>();
     let (to, to_tail) = to.as_chunks_mut::<8>();
     for (from, to) in from.iter().zip(to) {
@@ -141,9 +142,10 @@ pub(crate) fn widen<S: Simd, T: Element>(s: S, from: &[T], to: &mut [f32]) {
     }
 }
 
-/// Narrows `from` into `to`, as many as both hold.
+/// Narrows `from` into `to`, which is as long.
 #[inline(always)]
 pub(crate) fn narrow<S: Simd, T: Element>(s: S, from: &[f32], to: &mut [T]) {
+    assert_eq!(from.len(), to.len());
     let (from, from_tail) = from.as_chunks::<8>();
     let (to, to_tail) = to.as_chunks_mut::<8>();
     for (from, to) in from.iter().zip(to) {

@@ -44,7 +44,10 @@ impl<T: Pod> CpuBuffer<T> {
                 len,
             });
         }
-        let layout = usize::try_from(bytes).ok().and_then(Self::layout).ok_or_else(refused)?;
+        let layout = usize::try_from(bytes)
+            .ok()
+            .and_then(Self::layout)
+            .ok_or_else(refused)?;
         // SAFETY: the size is not zero.
         let allocation = NonNull::new(unsafe { alloc_zeroed(layout) }).ok_or_else(refused)?;
         let padding = allocation.align_offset(ALIGNMENT);

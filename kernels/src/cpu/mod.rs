@@ -17,7 +17,9 @@ mod tile;
 pub(crate) use dots::{DOT_ROWS, DOT_STEP, arrange, dots};
 pub(crate) use element::{Element, narrow, widen};
 pub use kv_pool::CpuKvPool;
-pub(crate) use kv_pool::{KvElement, KvLayer, KvLayerMut};
+#[cfg(test)]
+pub(crate) use kv_pool::KvLayer;
+pub(crate) use kv_pool::{KvElement, KvLayerMut};
 pub use matrix::CpuMatrix;
 pub use memory::CpuBuffer;
 pub use roofs::{HostRoofs, MemoryLevel};

@@ -57,7 +57,8 @@ impl Level {
 pub(crate) trait Op {
     type Output;
 
-    /// Must be `#[inline(always)]`: only code inlined into the function that enables the features uses them.
+    /// Must be `#[inline(always)]`, and so must be what it calls: only code inlined into the function that enables the features
+    /// uses them. No closure that computes with lanes: called twice, it is not inlined, and each instruction of it is a call.
     fn run<S: Simd>(self, s: S) -> Self::Output;
 }
 

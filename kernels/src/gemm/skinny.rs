@@ -1,13 +1,13 @@
 //! Few rows of `x`: every weight row is streamed once, for all of them.
 //!
 //! ```text
-//!   weight rows r .. r + 4     row r      ------------------------->  k      prefetched a block ahead
+//!   weight rows r .. r + 4     row r      ------------------------->  k      the next four are prefetched, in order
 //!                              row r + 3  ------------------------->
-//!   x rows (in cache)          1, 2 or 3 at a time; 4 x 3 sums of 8 lanes fill 12 of 16 registers
+//!   x rows (in cache)          2 at a time: 8 sums of 8 lanes
 //! ```
 //!
-//! Four rows of weights at a time share the loads of `x`. When `x` has more than three rows, the four weight rows are read
-//! again from the first-level cache, where they just came to.
+//! Four weight rows share the loads of `x`. When `x` has more than two rows, the four are read again from the first-level
+//! cache, where they just came to.
 
 use crate::CpuMatrix;
 use crate::cpu::{self, DOT_ROWS, DOT_STEP, Op, Shared, Simd, arrange, dots};
@@ -20,8 +20,6 @@ const TASK_BYTES: usize = 48 << 10;
 /// Products smaller than this stay on the calling thread: waking the team costs about a microsecond, in which one
 /// thread reads this much.
 const INLINE_BYTES: usize = 16 << 10;
-/// How far ahead weights are fetched.
-const PREFETCH_BYTES: usize = 8 << 10;
 
 pub(super) fn run<T: Weight>(
     x: &[f32],
@@ -97,23 +95,23 @@ impl<T: Weight> Op for Rows<'_, T> {
             for i in count..DOT_ROWS {
                 rows[i] = rows[0];
             }
+            let next = if row + 2 * DOT_ROWS <= self.end {
+                rows[0].wrapping_add(DOT_ROWS * self.k)
+            } else {
+                std::ptr::null()
+            };
             let mut i = 0;
             while i < self.m {
-                // Three rows of x at a time, but 2 + 2 rather than 3 + 1.
-                let many = match self.m - i {
-                    1 => 1,
-                    2 | 4 => 2,
-                    _ => 3,
-                };
-                // SAFETY: the rows hold `k` weights each, and `many` rows of `x` are left.
+                let next = if i == 0 { next } else { std::ptr::null() };
+                // SAFETY: the rows hold `k` weights each, and `x` has one or two rows more.
                 unsafe {
-                    match many {
-                        1 => self.block::<S, 1>(s, &rows, row, count, i),
-                        2 => self.block::<S, 2>(s, &rows, row, count, i),
-                        _ => self.block::<S, 3>(s, &rows, row, count, i),
+                    if i + 1 < self.m {
+                        self.block::<S, 2>(s, &rows, row, count, i, next);
+                    } else {
+                        self.block::<S, 1>(s, &rows, row, count, i, next);
                     }
                 }
-                i += many;
+                i += 2;
             }
             row += DOT_ROWS;
         }
@@ -133,15 +131,11 @@ impl<T: Weight> Rows<'_, T> {
         row: usize,
         count: usize,
         i: usize,
+        next: *const T,
     ) {
         let x = self.x[i * self.padded..(i + M) * self.padded].as_ptr();
-        let ahead = if i == 0 {
-            PREFETCH_BYTES.min(DOT_ROWS * self.k * size_of::<T>())
-        } else {
-            0
-        };
         // SAFETY: the rows are the caller's; `x` holds `M` rows of `padded`.
-        let sums = unsafe { dots::<S, T, M>(s, rows, self.k, x, self.padded, ahead) };
+        let sums = unsafe { dots::<S, T, M>(s, rows, self.k, x, self.padded, next) };
         for (j, sums) in sums.iter().enumerate() {
             let n = self.weight.rows();
             let at = (i + j) * n + row;

@@ -194,23 +194,22 @@ impl Op for Weigh<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) -> f64 {
-        let (max, temperature, zero) = (s.splat(self.max), s.splat(self.temperature), s.splat(0.0));
+        let (max, temperature) = (s.splat(self.max), s.splat(self.temperature));
         let mut total = 0.0;
         // Float32 sums of 1024 terms, float64 sums of those: 150 000 terms in float32 would lose 1e-5.
         for (logits, weights) in self.logits.chunks(1024).zip(self.weights.chunks_mut(1024)) {
             let mut sum = s.splat(0.0);
             let (chunks, rest) = logits.as_chunks::<8>();
             let (outs, out_rest) = weights.as_chunks_mut::<8>();
-            let weigh = |x: S::F| s.max(exp(s, s.div(s.sub(x, max), temperature)), zero);
             for (x, out) in chunks.iter().zip(outs) {
-                let weight = weigh(s.load_array(x));
+                let weight = weigh(s, s.load_array(x), max, temperature);
                 sum = s.add(sum, weight);
                 s.store_array(out, weight);
             }
             if !rest.is_empty() {
                 let mut copy = [f32::NEG_INFINITY; 8];
                 copy[..rest.len()].copy_from_slice(rest);
-                let weight = weigh(s.load_array(&copy));
+                let weight = weigh(s, s.load_array(&copy), max, temperature);
                 sum = s.add(sum, weight);
                 out_rest.copy_from_slice(&s.to_array(weight)[..rest.len()]);
             }
@@ -218,6 +217,12 @@ impl Op for Weigh<'_> {
         }
         total
     }
+}
+
+#[inline(always)]
+fn weigh<S: Simd>(s: S, logits: S::F, max: S::F, temperature: S::F) -> S::F {
+    // In this order of operands NaN becomes 0.
+    s.max(exp(s, s.div(s.sub(logits, max), temperature)), s.splat(0.0))
 }
 
 /// The work of one row of `vocab` logits per request: each is read and compared or weighed, and an id is written.

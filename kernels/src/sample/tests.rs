@@ -45,7 +45,6 @@ proptest! {
                 let better = |best: usize, i: usize| row[i] > row[best] || (row[best].is_nan() && !row[i].is_nan());
                 (0..vocab).reduce(|best, i| if better(best, i) { i } else { best }).unwrap_or(0) as i32
             })
-            .map(|id| id)
             .collect();
         let expected: Vec<i32> = expected
             .iter()
