@@ -1,5 +1,7 @@
 //! `stepscope generate`, on the fixtures' models and on the real SmolLM2.
 
+#![allow(clippy::unwrap_used, clippy::print_stdout)] // a test
+
 mod support;
 
 use safetensors::SafeTensors;

@@ -1,5 +1,7 @@
 //! `stepscope one-batch` as sglang's users know it.
 
+#![allow(clippy::unwrap_used, clippy::print_stdout)] // a test
+
 mod support;
 
 use std::io::{BufRead as _, BufReader, Read as _};

@@ -1,6 +1,8 @@
 //! What a step reaches of this machine, and what taking it apart costs; every ratio from one run, A and B interleaved:
 //! `cargo bench -p stepscope-engine --bench step_ratios [-- --quick]`.
 
+#![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs)] // a benchmark
+
 use stepscope_engine::model::{LoadFormat, LoadOptions, Model, NoProgress, load};
 use stepscope_engine::{Runner, RunnerOptions};
 use stepscope_kernels::Cpu;

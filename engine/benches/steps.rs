@@ -1,5 +1,7 @@
 //! Whole steps and their host phases on the CPU device, under criterion: `cargo bench -p stepscope-engine --bench steps`.
 
+#![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs)] // a benchmark
+
 use std::hint::black_box;
 use std::time::Duration;
 

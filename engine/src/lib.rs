@@ -31,6 +31,7 @@
 //!
 //! **Invariant:** a step whose tokens were not looked at is not a benchmark: a run whose logits are not numbers fails.
 
+mod batch;
 mod bench;
 mod device_model;
 mod error;

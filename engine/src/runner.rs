@@ -1,8 +1,9 @@
 use stepscope_kernels::sample::SamplingParams;
-use stepscope_kernels::{AttentionBatch, Backend, DType};
+use stepscope_kernels::{Backend, DType};
 use stepscope_profiler::{Level, Phase, Recorder, Step, StepKind};
 
 use crate::Error;
+use crate::batch::{HostBatch, StepIndices, chunks};
 use crate::device_model::{DeviceModel, qkv_layout};
 use crate::forward::{Buffers, Chunk, Forward, work};
 use crate::model::Model;
@@ -141,154 +142,6 @@ impl Batch {
     pub fn is_empty(&self) -> bool {
         self.requests.is_empty()
     }
-}
-
-/// A step's integers on the device.
-#[derive(Debug)]
-struct StepIndices<B: Backend> {
-    /// Input ids of a chunk, then the ids that were sampled, which the next decode step reads in place.
-    ids: B::Indices,
-    positions: B::Indices,
-    slots: B::Indices,
-    query_start: B::Indices,
-    kv_len: B::Indices,
-    page_table: B::Indices,
-    last_rows: B::Indices,
-}
-
-impl<B: Backend> StepIndices<B> {
-    fn new(
-        backend: &B,
-        tokens: usize,
-        requests: usize,
-        pages: usize,
-    ) -> Result<StepIndices<B>, Error> {
-        Ok(StepIndices {
-            ids: backend.indices(tokens.max(requests))?,
-            positions: backend.indices(tokens)?,
-            slots: backend.indices(tokens)?,
-            query_start: backend.indices(requests + 1)?,
-            kv_len: backend.indices(requests)?,
-            page_table: backend.indices(requests * pages)?,
-            last_rows: backend.indices(requests)?,
-        })
-    }
-
-    fn write(&mut self, backend: &B, host: &HostBatch, with_ids: bool) -> Result<(), Error> {
-        if with_ids {
-            backend.write_indices(&mut self.ids, &host.ids)?;
-        }
-        backend.write_indices(&mut self.positions, &host.positions)?;
-        backend.write_indices(&mut self.slots, &host.slots)?;
-        backend.write_indices(&mut self.query_start, &host.query_start)?;
-        backend.write_indices(&mut self.kv_len, &host.kv_len)?;
-        backend.write_indices(&mut self.page_table, &host.page_table)?;
-        backend.write_indices(&mut self.last_rows, &host.last_rows)?;
-        Ok(())
-    }
-}
-
-/// The same on the host, reused from step to step.
-#[derive(Debug, Default)]
-struct HostBatch {
-    ids: Vec<i32>,
-    positions: Vec<i32>,
-    slots: Vec<i32>,
-    query_start: Vec<i32>,
-    kv_len: Vec<i32>,
-    page_table: Vec<i32>,
-    max_pages: usize,
-    last_rows: Vec<i32>,
-    /// `(query_len, kv_len)` per request.
-    lengths: Vec<(usize, usize)>,
-    new_pages: Vec<u32>,
-    new_slots: Vec<i32>,
-}
-
-impl HostBatch {
-    fn clear_chunk(&mut self) {
-        self.ids.clear();
-        self.positions.clear();
-        self.slots.clear();
-        self.query_start.clear();
-        self.query_start.push(0);
-        self.kv_len.clear();
-        self.page_table.clear();
-        self.last_rows.clear();
-        self.lengths.clear();
-    }
-
-    /// Adds `count` tokens of a request, at positions `start ..`, whose slots stand in `row`.
-    fn push_request(&mut self, row: &[i32], start: usize, count: usize, page_size: usize) {
-        let end = start + count;
-        self.positions.extend((start..end).map(|p| p as i32));
-        self.slots.extend_from_slice(&row[start..end]);
-        self.query_start.push(self.positions.len() as i32);
-        self.kv_len.push(end as i32);
-        self.lengths.push((count, end));
-        let pages = self.page_table.len();
-        self.page_table.extend(
-            row[..end]
-                .iter()
-                .step_by(page_size)
-                .map(|&slot| slot / page_size as i32),
-        );
-        self.page_table.resize(pages + self.max_pages, 0);
-    }
-
-    fn attention<'a, B: Backend>(
-        &self,
-        indices: &'a StepIndices<B>,
-        page_size: usize,
-    ) -> AttentionBatch<'a, B::Indices> {
-        AttentionBatch {
-            requests: self.lengths.len(),
-            tokens: self.positions.len(),
-            max_query_len: self.lengths.iter().map(|l| l.0).max().unwrap_or(0),
-            max_kv_len: self.lengths.iter().map(|l| l.1).max().unwrap_or(0),
-            query_start: &indices.query_start,
-            kv_len: &indices.kv_len,
-            page_table: &indices.page_table,
-            max_pages: self.max_pages,
-            page_size,
-        }
-    }
-}
-
-/// A part of a prefill: tokens `from .. from + count` of what request `request` adds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Part {
-    request: usize,
-    from: usize,
-    count: usize,
-}
-
-/// Cuts the new tokens of a batch into chunks of up to `limit` tokens, in order.
-fn chunks(new_lens: &[usize], limit: usize) -> Vec<Vec<Part>> {
-    let mut chunks = Vec::new();
-    let mut chunk = Vec::new();
-    let mut room = limit;
-    for (request, &len) in new_lens.iter().enumerate() {
-        let mut from = 0;
-        while from < len {
-            if room == 0 {
-                chunks.push(std::mem::take(&mut chunk));
-                room = limit;
-            }
-            let count = room.min(len - from);
-            chunk.push(Part {
-                request,
-                from,
-                count,
-            });
-            from += count;
-            room -= count;
-        }
-    }
-    if !chunk.is_empty() {
-        chunks.push(chunk);
-    }
-    chunks
 }
 
 impl<B: Backend> Runner<B> {
@@ -725,51 +578,5 @@ impl<B: Backend> Runner<B> {
         })?;
         backend.synchronize()?;
         Ok(recorder.end_step())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    #[test]
-    fn chunks_cut_at_the_limit_and_keep_order() {
-        let part = |request, from, count| Part {
-            request,
-            from,
-            count,
-        };
-        assert_eq!(
-            chunks(&[3, 6, 1], 4),
-            [
-                vec![part(0, 0, 3), part(1, 0, 1)],
-                vec![part(1, 1, 4)],
-                vec![part(1, 5, 1), part(2, 0, 1)],
-            ]
-        );
-        assert_eq!(chunks(&[4], 4), [vec![part(0, 0, 4)]]);
-        assert!(chunks(&[], 4).is_empty());
-    }
-
-    proptest! {
-        /// Every token is in one chunk, in order, and no chunk is over the limit.
-        #[test]
-        fn chunks_cover_all_tokens(lens in prop::collection::vec(1_usize..20, 1..8), limit in 1_usize..25) {
-            let mut next = vec![0; lens.len()];
-            let mut last = 0;
-            for chunk in chunks(&lens, limit) {
-                prop_assert!(chunk.iter().map(|p| p.count).sum::<usize>() <= limit);
-                for part in chunk {
-                    prop_assert!(part.request >= last);
-                    prop_assert_eq!(part.from, next[part.request]);
-                    prop_assert!(part.count > 0);
-                    next[part.request] += part.count;
-                    last = part.request;
-                }
-            }
-            prop_assert_eq!(next, lens);
-        }
     }
 }

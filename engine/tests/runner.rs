@@ -1,5 +1,7 @@
 //! Pools, batches and bad input, on a dummy model.
 
+#![allow(clippy::unwrap_used, clippy::print_stdout)] // a test
+
 use stepscope_engine::model::{LoadFormat, LoadOptions, Model, NoProgress, load};
 use stepscope_engine::{Runner, RunnerOptions};
 use stepscope_kernels::Cpu;

@@ -4,6 +4,8 @@
 //! float32. With a float32 KV cache ours does the same sums in another order. With a bfloat16 cache keys and values are rounded,
 //! as every serving engine does, and logits differ by up to 0.12.
 
+#![allow(clippy::unwrap_used, clippy::print_stdout)] // a test
+
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;

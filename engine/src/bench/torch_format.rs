@@ -24,8 +24,8 @@ pub(crate) fn matrix(values: &[f32], columns: usize) -> String {
         .map(|(r, c)| f64::from(rows[r][c]))
         .collect();
     let format = Format::of(&shown_values);
-    // PyTorch wraps a row when it is longer than 80 columns less the indentation; rows that are summarised never are.
-    let per_line = (80_usize.saturating_sub("tensor([[".len()) / (format.width + 2)).max(1);
+    // A row is wrapped so that a line, indented under "tensor([", stays within 80 columns.
+    let per_line = ((80 - "tensor([".len()) / (format.width + 2)).max(1);
     let lines: Vec<String> = shown_rows
         .iter()
         .map(|row| match row {
@@ -67,29 +67,26 @@ struct Format {
 
 impl Format {
     fn of(values: &[f64]) -> Format {
-        let nonzero: Vec<f64> = values
+        // Zeroes, infinities and NaN have no say in the format, not even in its width.
+        let telling: Vec<f64> = values
             .iter()
-            .map(|v| v.abs())
+            .copied()
             .filter(|v| v.is_finite() && *v != 0.0)
             .collect();
-        let mut format = Format {
-            width: 0,
-            integers: values.iter().all(|v| !v.is_finite() || v.fract() == 0.0),
-            scientific: false,
-        };
-        if nonzero.is_empty() && values.iter().any(|v| !v.is_finite()) {
-            format.integers = false;
-        }
-        let max = nonzero.iter().copied().fold(0.0, f64::max);
-        let min = nonzero.iter().copied().fold(f64::INFINITY, f64::min);
-        if !nonzero.is_empty() {
-            format.scientific = max / min > 1000.0 || max > 1e8 || (!format.integers && min < 1e-4);
-        }
-        format.width = values
+        let max = telling.iter().map(|v| v.abs()).fold(0.0, f64::max);
+        let min = telling
             .iter()
-            .map(|&v| format.digits(v).len())
-            .max()
-            .unwrap_or(0);
+            .map(|v| v.abs())
+            .fold(f64::INFINITY, f64::min);
+        let integers = telling.iter().all(|v| v.fract() == 0.0);
+        let wide = max / min > 1000.0 || max > 1e8 || (!integers && min < 1e-4);
+        let mut format = Format {
+            width: 1,
+            integers,
+            scientific: !telling.is_empty() && wide,
+        };
+        let widths = telling.iter().map(|&v| format.digits(v).len());
+        format.width = widths.max().unwrap_or(format.width);
         format
     }
 
@@ -136,7 +133,7 @@ mod tests {
     #[test]
     fn logits_look_as_sglang_prints_them() {
         let values = logits([
-            [11.5, 2.578125, 6.375, 0.388671875, 5.84375, 2.203125],
+            [11.5, 2.578125, 6.375, 0.388_671_88, 5.84375, 2.203125],
             [-2.328125, -9.3125, -9.0625, -0.92578125, 0.30078125, -3.375],
             [2.390625, -0.9921875, 1.65625, 4.96875, 5.03125, -2.734375],
         ]);
@@ -170,6 +167,35 @@ mod tests {
             "tensor([[ 0.5000],\n        [-1.0000]])"
         );
         assert_eq!(matrix(&[], 3), "tensor([])");
+    }
+
+    /// Against the output of PyTorch 2.11.
+    #[test]
+    fn corners_are_pytorch_s() {
+        let nan = f32::NAN;
+        for (values, text) in [
+            (&[1e9, 2.0][..], "tensor([[1.0000e+09, 2.0000e+00]])"),
+            (&[1e5, 1.5], "tensor([[1.0000e+05, 1.5000e+00]])"),
+            (&[1234.0, 1.0], "tensor([[1.2340e+03, 1.0000e+00]])"),
+            (&[f32::INFINITY, 1.0], "tensor([[inf, 1.]])"),
+            (&[nan, nan], "tensor([[nan, nan]])"),
+            (&[0.0, 0.0], "tensor([[0., 0.]])"),
+            (&[1e-7, 2e-7], "tensor([[1.0000e-07, 2.0000e-07]])"),
+            (&[-1e-5, 0.5], "tensor([[-1.0000e-05,  5.0000e-01]])"),
+        ] {
+            assert_eq!(matrix(values, 2), text);
+        }
+        assert_eq!(
+            matrix(&[1.0; 20], 20),
+            "tensor([[1., 1., 1., 1., 1., 1., 1., 1., 1., 1., 1., 1., 1., 1., 1., 1., 1., 1.,\n         1., 1.]])"
+        );
+        let sevenths: Vec<f32> = (0..1200).map(|i| i as f32 / 7.0).collect();
+        assert_eq!(
+            matrix(&sevenths, 600),
+            "tensor([[0.0000e+00, 1.4286e-01, 2.8571e-01,  ..., 8.5286e+01, 8.5429e+01,\n         8.5571e+01],\n        \
+             [8.5714e+01, 8.5857e+01, 8.6000e+01,  ..., 1.7100e+02, 1.7114e+02,\n         1.7129e+02]])"
+        );
+        assert!(matrix(&sevenths, 4).contains("1.5714e+00],\n        ...,\n        [1.6971e+02"));
     }
 
     #[test]

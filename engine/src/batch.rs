@@ -1,0 +1,210 @@
+//! A batch as a step's kernels see it: flat arrays of integers, laid out on the host and copied to the device.
+
+use stepscope_kernels::{AttentionBatch, Backend};
+
+use crate::Error;
+
+/// A step's integers on the device.
+#[derive(Debug)]
+pub(crate) struct StepIndices<B: Backend> {
+    /// Input ids of a chunk, then the ids that were sampled, which the next decode step reads in place.
+    pub(crate) ids: B::Indices,
+    pub(crate) positions: B::Indices,
+    pub(crate) slots: B::Indices,
+    pub(crate) query_start: B::Indices,
+    pub(crate) kv_len: B::Indices,
+    pub(crate) page_table: B::Indices,
+    pub(crate) last_rows: B::Indices,
+}
+
+impl<B: Backend> StepIndices<B> {
+    pub(crate) fn new(
+        backend: &B,
+        tokens: usize,
+        requests: usize,
+        pages: usize,
+    ) -> Result<StepIndices<B>, Error> {
+        Ok(StepIndices {
+            ids: backend.indices(tokens.max(requests))?,
+            positions: backend.indices(tokens)?,
+            slots: backend.indices(tokens)?,
+            query_start: backend.indices(requests + 1)?,
+            kv_len: backend.indices(requests)?,
+            page_table: backend.indices(requests * pages)?,
+            last_rows: backend.indices(requests)?,
+        })
+    }
+
+    pub(crate) fn write(
+        &mut self,
+        backend: &B,
+        host: &HostBatch,
+        with_ids: bool,
+    ) -> Result<(), Error> {
+        if with_ids {
+            backend.write_indices(&mut self.ids, &host.ids)?;
+        }
+        backend.write_indices(&mut self.positions, &host.positions)?;
+        backend.write_indices(&mut self.slots, &host.slots)?;
+        backend.write_indices(&mut self.query_start, &host.query_start)?;
+        backend.write_indices(&mut self.kv_len, &host.kv_len)?;
+        backend.write_indices(&mut self.page_table, &host.page_table)?;
+        backend.write_indices(&mut self.last_rows, &host.last_rows)?;
+        Ok(())
+    }
+}
+
+/// The same on the host, reused from step to step.
+#[derive(Debug, Default)]
+pub(crate) struct HostBatch {
+    pub(crate) ids: Vec<i32>,
+    pub(crate) positions: Vec<i32>,
+    pub(crate) slots: Vec<i32>,
+    pub(crate) query_start: Vec<i32>,
+    pub(crate) kv_len: Vec<i32>,
+    pub(crate) page_table: Vec<i32>,
+    pub(crate) max_pages: usize,
+    pub(crate) last_rows: Vec<i32>,
+    /// `(query_len, kv_len)` per request.
+    pub(crate) lengths: Vec<(usize, usize)>,
+    pub(crate) new_pages: Vec<u32>,
+    pub(crate) new_slots: Vec<i32>,
+}
+
+impl HostBatch {
+    pub(crate) fn clear_chunk(&mut self) {
+        self.ids.clear();
+        self.positions.clear();
+        self.slots.clear();
+        self.query_start.clear();
+        self.query_start.push(0);
+        self.kv_len.clear();
+        self.page_table.clear();
+        self.last_rows.clear();
+        self.lengths.clear();
+    }
+
+    /// Adds `count` tokens of a request, at positions `start ..`, whose slots stand in `row`.
+    pub(crate) fn push_request(
+        &mut self,
+        row: &[i32],
+        start: usize,
+        count: usize,
+        page_size: usize,
+    ) {
+        let end = start + count;
+        self.positions.extend((start..end).map(|p| p as i32));
+        self.slots.extend_from_slice(&row[start..end]);
+        self.query_start.push(self.positions.len() as i32);
+        self.kv_len.push(end as i32);
+        self.lengths.push((count, end));
+        let pages = self.page_table.len();
+        self.page_table.extend(
+            row[..end]
+                .iter()
+                .step_by(page_size)
+                .map(|&slot| slot / page_size as i32),
+        );
+        self.page_table.resize(pages + self.max_pages, 0);
+    }
+
+    pub(crate) fn attention<'a, B: Backend>(
+        &self,
+        indices: &'a StepIndices<B>,
+        page_size: usize,
+    ) -> AttentionBatch<'a, B::Indices> {
+        AttentionBatch {
+            requests: self.lengths.len(),
+            tokens: self.positions.len(),
+            max_query_len: self.lengths.iter().map(|l| l.0).max().unwrap_or(0),
+            max_kv_len: self.lengths.iter().map(|l| l.1).max().unwrap_or(0),
+            query_start: &indices.query_start,
+            kv_len: &indices.kv_len,
+            page_table: &indices.page_table,
+            max_pages: self.max_pages,
+            page_size,
+        }
+    }
+}
+
+/// A part of a prefill: tokens `from .. from + count` of what request `request` adds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Part {
+    pub(crate) request: usize,
+    pub(crate) from: usize,
+    pub(crate) count: usize,
+}
+
+/// Cuts the new tokens of a batch into chunks of up to `limit` tokens, in order.
+pub(crate) fn chunks(new_lens: &[usize], limit: usize) -> Vec<Vec<Part>> {
+    let mut chunks = Vec::new();
+    let mut chunk = Vec::new();
+    let mut room = limit;
+    for (request, &len) in new_lens.iter().enumerate() {
+        let mut from = 0;
+        while from < len {
+            if room == 0 {
+                chunks.push(std::mem::take(&mut chunk));
+                room = limit;
+            }
+            let count = room.min(len - from);
+            chunk.push(Part {
+                request,
+                from,
+                count,
+            });
+            from += count;
+            room -= count;
+        }
+    }
+    if !chunk.is_empty() {
+        chunks.push(chunk);
+    }
+    chunks
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn chunks_cut_at_the_limit_and_keep_order() {
+        let part = |request, from, count| Part {
+            request,
+            from,
+            count,
+        };
+        assert_eq!(
+            chunks(&[3, 6, 1], 4),
+            [
+                vec![part(0, 0, 3), part(1, 0, 1)],
+                vec![part(1, 1, 4)],
+                vec![part(1, 5, 1), part(2, 0, 1)],
+            ]
+        );
+        assert_eq!(chunks(&[4], 4), [vec![part(0, 0, 4)]]);
+        assert!(chunks(&[], 4).is_empty());
+    }
+
+    proptest! {
+        /// Every token is in one chunk, in order, and no chunk is over the limit.
+        #[test]
+        fn chunks_cover_all_tokens(lens in prop::collection::vec(1_usize..20, 1..8), limit in 1_usize..25) {
+            let mut next = vec![0; lens.len()];
+            let mut last = 0;
+            for chunk in chunks(&lens, limit) {
+                prop_assert!(chunk.iter().map(|p| p.count).sum::<usize>() <= limit);
+                for part in chunk {
+                    prop_assert!(part.request >= last);
+                    prop_assert_eq!(part.from, next[part.request]);
+                    prop_assert!(part.count > 0);
+                    next[part.request] += part.count;
+                    last = part.request;
+                }
+            }
+            prop_assert_eq!(next, lens);
+        }
+    }
+}
