@@ -623,6 +623,35 @@ fn the_warm_up_is_labelled_where_people_look() {
     assert!(ran.stderr.contains("are not results"), "{}", ran.stderr);
 }
 
+/// Weights × 1.15 + KV + 200 MB, on the real model and on one that is all overhead.
+#[test]
+fn memory_stays_near_weights_and_kv() {
+    let stepscope = Stepscope::new();
+    let lengths = ["--batch", "4", "--input", "64", "--output", "2"];
+    stepscope.one_batch(&lengths).success();
+    check_memory(&stepscope.json("runs/default/record.json"));
+    let Some(model) = support::smollm2() else {
+        return;
+    };
+    let args = [&["one-batch", "--model-path", &model][..], &lengths].concat();
+    stepscope.run(&args).success();
+    check_memory(&stepscope.json("runs/default/record.json"));
+}
+
+fn check_memory(record: &serde_json::Value) {
+    let memory = |key: &str| record["memory"][key].as_u64();
+    let Some(peak) = memory("peak_rss") else {
+        println!("skipped: this system does not tell a process's peak memory");
+        return;
+    };
+    let weights = memory("weights").unwrap();
+    let allowed = weights * 115 / 100 + memory("kv_used_peak").unwrap() + 200_000_000;
+    assert!(
+        peak <= allowed,
+        "{peak} bytes at the peak, {allowed} allowed"
+    );
+}
+
 #[test]
 fn help_and_completions_work() {
     let stepscope = Stepscope::new();

@@ -224,28 +224,28 @@ impl<T: KvElement> Op for Part<'_, T> {
         for from in self.positions.clone().step_by(BLOCK_POSITIONS) {
             let positions = from..self.positions.end.min(from + BLOCK_POSITIONS);
             let count = positions.len();
-            let rows_of = |stored: &[T]| {
-                let mut rows = [std::ptr::null(); BLOCK_POSITIONS];
-                let (r, kv_head) = (self.r, self.kv_head);
-                paging::rows(
-                    stored,
-                    self.batch,
-                    self.layout,
-                    r,
-                    kv_head,
-                    positions.clone(),
-                    &mut rows,
-                );
-                rows
-            };
-            let (keys, values) = (rows_of(self.keys), rows_of(self.values));
+            let mut offsets = [0; BLOCK_POSITIONS];
+            paging::offsets(
+                self.batch,
+                self.layout,
+                self.r,
+                self.kv_head,
+                positions,
+                &mut offsets,
+            );
+            let offsets = &offsets[..count];
             for at in (0..count).step_by(DOT_ROWS) {
                 let have = DOT_ROWS.min(count - at);
-                let rows = std::array::from_fn(|i| keys[at + i.min(have - 1)]);
-                for &row in &values[at..at + have] {
+                // Of less than four the last comes again; what that gives is masked below.
+                let rows = std::array::from_fn(|i| {
+                    let offset = offsets[at + i.min(have - 1)];
+                    self.keys[offset..offset + head_dim].as_ptr()
+                });
+                for &offset in &offsets[at..at + have] {
                     // Values are next, and no pattern of addresses tells the processor so.
+                    let value = self.values.as_ptr().wrapping_add(offset).cast::<u8>();
                     for line in (0..head_dim * size_of::<T>()).step_by(64) {
-                        s.prefetch(row.cast::<u8>().wrapping_add(line));
+                        s.prefetch(value.wrapping_add(line));
                     }
                 }
                 let mut head = 0;
@@ -257,17 +257,9 @@ impl<T: KvElement> Op for Part<'_, T> {
                     // SAFETY: the rows hold `head_dim` elements, `q` has `many` rows of `padded`.
                     unsafe {
                         if many == 2 {
-                            put(
-                                scores,
-                                have,
-                                dots::<S, T, 2>(s, &rows, head_dim, q, padded, none),
-                            );
+                            put(scores, dots::<S, T, 2>(s, &rows, head_dim, q, padded, none));
                         } else {
-                            put(
-                                scores,
-                                have,
-                                dots::<S, T, 1>(s, &rows, head_dim, q, padded, none),
-                            );
+                            put(scores, dots::<S, T, 1>(s, &rows, head_dim, q, padded, none));
                         }
                     }
                     head += many;
@@ -288,9 +280,9 @@ impl<T: KvElement> Op for Part<'_, T> {
                 let weights = &scores[head * BLOCK_POSITIONS..];
                 let sums = &mut sums[head * padded..(head + many) * padded];
                 match many {
-                    1 => add_values::<S, T, 1>(s, weights, &values[..count], self.sizes, sums),
-                    2 => add_values::<S, T, 2>(s, weights, &values[..count], self.sizes, sums),
-                    _ => add_values::<S, T, 3>(s, weights, &values[..count], self.sizes, sums),
+                    1 => add_values::<S, T, 1>(s, weights, self.values, offsets, self.sizes, sums),
+                    2 => add_values::<S, T, 2>(s, weights, self.values, offsets, self.sizes, sums),
+                    _ => add_values::<S, T, 3>(s, weights, self.values, offsets, self.sizes, sums),
                 }
                 head += many;
             }
@@ -298,37 +290,40 @@ impl<T: KvElement> Op for Part<'_, T> {
     }
 }
 
-/// The first `have` products of each row of `dots` to the front of its row of `scores`.
+/// The products of each row of `dots` to the front of its row of `scores`.
 #[inline(always)]
-fn put<const M: usize>(scores: &mut [f32], have: usize, dots: [[f32; DOT_ROWS]; M]) {
+fn put<const M: usize>(scores: &mut [f32], dots: [[f32; DOT_ROWS]; M]) {
     for (j, dots) in dots.iter().enumerate() {
-        scores[j * BLOCK_POSITIONS..][..have].copy_from_slice(&dots[..have]);
+        scores[j * BLOCK_POSITIONS..][..DOT_ROWS].copy_from_slice(dots);
     }
 }
 
-/// `sums[j] += sum over positions of weights[j] * value`, for `M` heads.
+/// `sums[j] += sum over positions of weights[j] * value`, for `M` heads. At each of `offsets`, `values` holds a head.
 #[inline(always)]
 fn add_values<S: Simd, T: KvElement, const M: usize>(
     s: S,
     weights: &[f32],
-    values: &[*const T],
+    values: &[T],
+    offsets: &[usize],
     sizes: Sizes,
     sums: &mut [f32],
 ) {
     let Sizes {
         head_dim, padded, ..
     } = sizes;
-    assert!(weights.len() >= (M - 1) * BLOCK_POSITIONS + values.len() && sums.len() >= M * padded);
+    let last = offsets.iter().max().map_or(0, |offset| offset + head_dim);
+    assert!(last <= values.len());
+    assert!(weights.len() >= (M - 1) * BLOCK_POSITIONS + offsets.len() && sums.len() >= M * padded);
     for col in (0..padded).step_by(DOT_STEP) {
         let whole = col + DOT_STEP <= head_dim;
-        // SAFETY: weights and sums are as long as just checked; the values hold `head_dim` elements, of which a last
-        // step that has not 16 reads a copy.
+        // SAFETY: all are as long as just checked; where less than 16 elements of a value are left, a copy is read.
         unsafe {
             let mut totals: [[S::F; 2]; M] = std::array::from_fn(|j| {
                 let sums = sums.as_ptr().add(j * padded + col);
                 [s.load(sums), s.load(sums.add(8))]
             });
-            for (p, &value) in values.iter().enumerate() {
+            for (p, &offset) in offsets.iter().enumerate() {
+                let value = values.as_ptr().add(offset);
                 let (a, b) = if whole {
                     T::load_16(s, value.add(col))
                 } else {

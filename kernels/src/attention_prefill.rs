@@ -28,9 +28,9 @@ use crate::cpu::{
 use crate::{AttentionBatch, Cost, CpuKvPool, DType, Error, Kernel, QkvLayout};
 
 /// Rows of a task, if the group of query heads divides it: enough that packing keys and values costs little.
-const BLOCK_ROWS: usize = 96;
+const BLOCK_ROWS: usize = 192;
 /// Positions whose keys and values are packed at once: with 96 rows of 64, 136 KB of the second-level cache.
-const BLOCK_POSITIONS: usize = 128;
+const BLOCK_POSITIONS: usize = 256;
 
 /// Attention of every query row over the positions that it sees.
 ///
@@ -67,7 +67,7 @@ fn run<T: KvElement>(
 ) {
     let level = cpu::level();
     let group = layout.heads / layout.kv_heads;
-    let block = (BLOCK_ROWS / group).clamp(1, 64);
+    let block = (BLOCK_ROWS / group).clamp(1, 128);
     let longest = (0..batch.requests)
         .map(|r| paging::request(batch, r).query_len)
         .max()
@@ -289,37 +289,34 @@ impl<T: KvElement> Block<'_, T> {
             head_dim, padded, ..
         } = self.sizes;
         for at in (from..to).step_by(TILE_COLS) {
-            let mut rows = [std::ptr::null(); TILE_COLS];
+            let count = TILE_COLS.min(to - at);
+            let mut offsets = [0; TILE_COLS];
+            paging::offsets(
+                self.batch,
+                self.layout,
+                self.r,
+                self.kv_head,
+                at..at + count,
+                &mut offsets,
+            );
+            let row = |stored: &[T], i: usize| stored[offsets[i]..][..head_dim].as_ptr();
+            let rows = std::array::from_fn(|i| {
+                if i < count {
+                    row(self.keys, i)
+                } else {
+                    std::ptr::null()
+                }
+            });
             let panel = &mut keys[(at - from) * head_dim..][..TILE_COLS * head_dim];
-            self.rows(self.keys, at..to.min(at + TILE_COLS), &mut rows);
             // SAFETY: each row holds `head_dim` elements, and the panel 16 of each.
             unsafe { pack_rows(s, &rows, head_dim, panel) };
-            self.rows(self.values, at..to.min(at + TILE_COLS), &mut rows);
-            for (row, values) in rows
-                .iter()
-                .zip(values[(at - from) * padded..].chunks_exact_mut(padded.max(1)))
-            {
-                if row.is_null() {
-                    break;
-                }
-                // SAFETY: the row holds `head_dim` elements.
-                let row = unsafe { std::slice::from_raw_parts(*row, head_dim) };
-                widen(s, row, &mut values[..head_dim]);
-                values[head_dim..].fill(0.0);
+            let values = values[(at - from) * padded..].chunks_exact_mut(padded);
+            for (&offset, values) in offsets[..count].iter().zip(values) {
+                let (values, filling) = values.split_at_mut(head_dim);
+                widen(s, &self.values[offset..offset + head_dim], values);
+                filling.fill(0.0);
             }
         }
-    }
-
-    fn rows(&self, stored: &[T], positions: std::ops::Range<usize>, rows: &mut [*const T]) {
-        paging::rows(
-            stored,
-            self.batch,
-            self.layout,
-            self.r,
-            self.kv_head,
-            positions,
-            rows,
-        );
     }
 
     fn write(&self, sums: &[f32], weight_sums: &[f32]) {
@@ -357,7 +354,7 @@ pub(crate) fn softmax_step<S: Simd>(s: S, scores: &mut [f32], highest: &mut f32)
     let scale = if *highest == max {
         1.0
     } else {
-        (*highest - max).exp()
+        s.to_array(exp(s, s.splat(*highest - max)))[0]
     };
     *highest = max;
     let (max, mut sum) = (s.splat(max), s.splat(0.0));

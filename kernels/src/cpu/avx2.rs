@@ -85,12 +85,6 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
-    fn zero_below(self, x: __m256, limit: __m256, a: __m256) -> __m256 {
-        // SAFETY: `self` proves the features.
-        unsafe { _mm256_and_ps(_mm256_cmp_ps::<_CMP_NLT_UQ>(x, limit), a) }
-    }
-
-    #[inline(always)]
     fn scale_by_power(self, a: __m256, n: __m256) -> __m256 {
         // SAFETY: `self` proves the features.
         unsafe {

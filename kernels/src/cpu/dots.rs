@@ -46,48 +46,71 @@ pub(crate) unsafe fn dots<S: Simd, T: Element, const M: usize>(
     next: *const T,
 ) -> [[f32; DOT_ROWS]; M] {
     const { assert!(M == 1 || M == 2) };
-    let zero = s.splat(0.0);
-    let mut sums = [[zero; DOT_ROWS]; M];
+    let mut sums = [[s.splat(0.0); DOT_ROWS]; M];
     let whole = k / DOT_STEP * DOT_STEP;
-    let mut p = 0;
-    while p < k {
-        if !next.is_null() {
-            let ahead = next.wrapping_add(p * DOT_ROWS).cast::<u8>();
-            for line in (0..DOT_ROWS * DOT_STEP * size_of::<T>()).step_by(64) {
-                s.prefetch(ahead.wrapping_add(line));
+    // SAFETY: below `whole` the rows hold 16 elements more, and `x` holds them for each of its `M` rows; what is left is copied.
+    unsafe {
+        if next.is_null() {
+            for p in (0..whole).step_by(DOT_STEP) {
+                step(s, &mut sums, rows.map(|row| row.add(p)), x.add(p), stride);
             }
-        }
-        for (r, &row) in rows.iter().enumerate() {
-            let w = row.wrapping_add(p);
-            // SAFETY: elements `p .. min(p + 16, k)` of the row are valid; a shorter step reads a copy of 16.
-            let (a, b) = unsafe {
-                if p < whole {
-                    T::load_16(s, w)
-                } else {
-                    let mut copy = [T::zeroed(); DOT_STEP];
-                    std::ptr::copy_nonoverlapping(w, copy.as_mut_ptr(), k - p);
-                    T::load_16(s, copy.as_ptr())
+        } else {
+            for p in (0..whole).step_by(DOT_STEP) {
+                let ahead = next.wrapping_add(p * DOT_ROWS).cast::<u8>();
+                for line in (0..DOT_ROWS * DOT_STEP * size_of::<T>()).step_by(64) {
+                    s.prefetch(ahead.wrapping_add(line));
                 }
-            };
-            for (j, sums) in sums.iter_mut().enumerate() {
-                // SAFETY: `p + 16` is at most `k` rounded up, which `x` has in each of its `M` rows.
-                let (x0, x1) = unsafe {
-                    let x = x.add(j * stride + p);
-                    (s.load(x), s.load(x.add(8)))
-                };
-                sums[r] = s.fma(b, x1, s.fma(a, x0, sums[r]));
+                step(s, &mut sums, rows.map(|row| row.add(p)), x.add(p), stride);
             }
         }
-        p += DOT_STEP;
+        if whole < k {
+            let mut copies = [[T::zeroed(); DOT_STEP]; DOT_ROWS];
+            for (copy, row) in copies.iter_mut().zip(rows) {
+                std::ptr::copy_nonoverlapping(row.add(whole), copy.as_mut_ptr(), k - whole);
+            }
+            step(
+                s,
+                &mut sums,
+                std::array::from_fn(|r| copies[r].as_ptr()),
+                x.add(whole),
+                stride,
+            );
+        }
     }
-    let [v, w] = [
+    let (v, w) = (
         sums[0],
         if M == 2 {
             sums[M - 1]
         } else {
-            [zero; DOT_ROWS]
+            [s.splat(0.0); DOT_ROWS]
         },
-    ];
+    );
     let totals = s.to_array(s.sum_each([v[0], v[1], v[2], v[3], w[0], w[1], w[2], w[3]]));
     std::array::from_fn(|j| std::array::from_fn(|r| totals[j * DOT_ROWS + r]))
+}
+
+/// Adds the products of 16 elements.
+///
+/// # Safety
+/// Each row is valid for reads of 16 elements; `x` for 16 in each of `M` rows, `stride` apart.
+#[inline(always)]
+unsafe fn step<S: Simd, T: Element, const M: usize>(
+    s: S,
+    sums: &mut [[S::F; DOT_ROWS]; M],
+    rows: [*const T; DOT_ROWS],
+    x: *const f32,
+    stride: usize,
+) {
+    for (r, row) in rows.into_iter().enumerate() {
+        // SAFETY: the caller's.
+        let (a, b) = unsafe { T::load_16(s, row) };
+        for (j, sums) in sums.iter_mut().enumerate() {
+            // SAFETY: the caller's.
+            let (x0, x1) = unsafe {
+                let x = x.add(j * stride);
+                (s.load(x), s.load(x.add(8)))
+            };
+            sums[r] = s.fma(b, x1, s.fma(a, x0, sums[r]));
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! Where the positions of a batch lie in the KV pool.
 
-use crate::cpu::{CpuKvPool, Element};
+use crate::cpu::CpuKvPool;
 use crate::{AttentionBatch, Error, QkvLayout};
 
 /// Checks that every position that `batch` mentions lies in the pool and every query row in its buffers, so that what
@@ -91,34 +91,32 @@ pub(crate) fn request(batch: &AttentionBatch<'_, Vec<i32>>, r: usize) -> Request
     }
 }
 
-/// Points `rows[i]` to what `stored`, `[slots, kv_heads, head_dim]`, holds of head `kv_head` at position `first + i` of request
-/// `r`, for each position below `end`; the rest to null.
-pub(crate) fn rows<T: Element>(
-    stored: &[T],
+/// Where head `kv_head` of each of `positions` of request `r` starts in keys or values `[slots, kv_heads, head_dim]`, in elements,
+/// into the front of `offsets`. The batch was checked.
+pub(crate) fn offsets(
     batch: &AttentionBatch<'_, Vec<i32>>,
     layout: QkvLayout,
     r: usize,
     kv_head: usize,
     positions: std::ops::Range<usize>,
-    rows: &mut [*const T],
+    offsets: &mut [usize],
 ) {
-    let table = &batch.page_table[r * batch.max_pages..][..batch.max_pages];
-    let (mut page, mut within) = (
-        positions.start / batch.page_size,
-        positions.start % batch.page_size,
-    );
-    let count = positions.len().min(rows.len());
-    let (filled, rest) = rows.split_at_mut(count);
-    for row in filled {
-        let slot = table[page] as usize * batch.page_size + within;
-        *row = stored[(slot * layout.kv_heads + kv_head) * layout.head_dim..][..layout.head_dim]
-            .as_ptr();
-        within += 1;
-        if within == batch.page_size {
-            (page, within) = (page + 1, 0);
+    let page_size = batch.page_size;
+    let pages = &batch.page_table[r * batch.max_pages..][..positions.end.div_ceil(page_size)];
+    let stride = layout.kv_width();
+    let first = kv_head * layout.head_dim;
+    let offsets = &mut offsets[..positions.len()];
+    let mut within = positions.start % page_size;
+    let mut done = 0;
+    for &page in &pages[positions.start / page_size..] {
+        let slot = page as usize * page_size + within;
+        let count = (page_size - within).min(offsets.len() - done);
+        for (i, offset) in offsets[done..done + count].iter_mut().enumerate() {
+            *offset = (slot + i) * stride + first;
         }
+        done += count;
+        within = 0;
     }
-    rest.fill(std::ptr::null());
 }
 
 #[cfg(test)]

@@ -38,7 +38,7 @@ impl Cpu {
     /// threads. Takes about 0.2 s. A level for which the machine grants no memory is left out.
     ///
     /// The working sets are half of each core's second-level cache, half of the third-level cache, and four times
-    /// the latter but at least 256 MB. Where Linux does not tell the sizes, they count as 512 KiB and 16 MiB.
+    /// the latter but at least 128 MB. Where Linux does not tell the sizes, they count as 512 KiB and 16 MiB.
     pub fn measure_roofs(&self) -> HostRoofs {
         let threads = self.threads();
         let caches = Caches::read(threads);
@@ -47,7 +47,7 @@ impl Cpu {
         let levels = [
             ("L2", l2 / 2 * threads, (l2 * threads) as u64),
             ("L3", l3 / 2, l3 as u64),
-            ("DRAM", (4 * l3).max(256 << 20), u64::MAX),
+            ("DRAM", (4 * l3).max(128 << 20), u64::MAX),
         ];
         self.run(|| HostRoofs {
             flops_per_s: flops_per_s(threads),

@@ -79,9 +79,7 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     fn min(self, a: Self::F, b: Self::F) -> Self::F;
     /// To nearest, ties to even, for magnitudes below 2^22.
     fn round(self, a: Self::F) -> Self::F;
-    /// `a`, but 0 in lanes where `x < limit`.
-    fn zero_below(self, x: Self::F, limit: Self::F, a: Self::F) -> Self::F;
-    /// `a * 2^n` for whole `n` from -126 to 127.
+    /// `a * 2^n` for whole `n` from -126 to 127; 0 for -127.
     fn scale_by_power(self, a: Self::F, n: Self::F) -> Self::F;
     /// Lane `i` is the sum of the lanes of vector `i`.
     fn sum_each(self, v: [Self::F; 8]) -> Self::F;
@@ -147,16 +145,15 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     }
 }
 
-/// `e^x`, within 2e-7 of the true value. Above 88 it stays at `e^88`; below -87.3, where the result would be denormal, and
+/// `e^x`, within 2e-7 of the true value. Above 88 it stays at `e^88`; below -87.6, just before the result would be denormal, and
 /// so at minus infinity, it is 0. NaN stays NaN.
 ///
 /// As in Cephes `expf`: `x = n ln 2 + r` with `|r| ≤ ln 2 / 2`, `ln 2` split in two so that `r` keeps its bits, and a
 /// polynomial for `e^r`.
 #[inline(always)]
 pub(crate) fn exp<S: Simd>(s: S, x: S::F) -> S::F {
-    let lowest = s.splat(-87.3);
-    // Operands in this order let NaN through.
-    let clamped = s.max(lowest, s.min(s.splat(88.0), x));
+    // Operands in this order let NaN through. From -87.68 on `n` is -127, and scaling gives 0.
+    let clamped = s.max(s.splat(-88.0), s.min(s.splat(88.0), x));
     let n = s.round(s.mul(clamped, s.splat(std::f32::consts::LOG2_E)));
     let r = s.fma(n, s.splat(-0.693_359_4), clamped);
     let r = s.fma(n, s.splat(2.121_944_4e-4), r);
@@ -171,7 +168,7 @@ pub(crate) fn exp<S: Simd>(s: S, x: S::F) -> S::F {
         p = s.fma(p, r, s.splat(c));
     }
     let y = s.add(s.fma(p, s.mul(r, r), r), s.splat(1.0));
-    s.zero_below(x, lowest, s.scale_by_power(y, n))
+    s.scale_by_power(y, n)
 }
 
 /// Plain Rust on arrays of eight, which the compiler turns into what the target has: NEON on aarch64, SSE2 on x86.
@@ -252,15 +249,6 @@ impl Simd for Portable {
         // At 1.5 * 2^23 the spacing of float32 is 1.
         const MAGIC: f32 = 12_582_912.0;
         map(a, |a| (a + MAGIC) - MAGIC)
-    }
-
-    #[inline(always)]
-    fn zero_below(self, x: [f32; 8], limit: [f32; 8], a: [f32; 8]) -> [f32; 8] {
-        let mut out = a;
-        for i in 0..8 {
-            out[i] = if x[i] < limit[i] { 0.0 } else { a[i] };
-        }
-        out
     }
 
     #[inline(always)]
@@ -374,7 +362,7 @@ mod tests {
                 s.store_f16(halves.as_mut_ptr(), s.mul(a, b));
                 s.store_bf16(brains.as_mut_ptr(), s.mul(a, b));
                 s.prefetch(self.a.as_ptr().cast());
-                let whole = s.max(s.splat(-126.0), s.min(s.splat(127.0), s.round(b)));
+                let whole = s.max(s.splat(-127.0), s.min(s.splat(127.0), s.round(b)));
                 let mut results = vec![
                     s.add(a, b),
                     s.sub(a, b),
@@ -383,7 +371,6 @@ mod tests {
                     s.max(a, b),
                     s.min(a, b),
                     s.round(a),
-                    s.zero_below(a, b, s.splat(3.0)),
                     s.scale_by_power(a, whole),
                     s.load_f16(half.as_ptr()),
                     s.load_bf16(brain.as_ptr()),
@@ -493,7 +480,7 @@ mod tests {
                 0.0,
                 -0.0,
                 f32::NEG_INFINITY,
-                -87.4,
+                -87.7,
                 -1e30,
                 88.0,
                 f32::INFINITY,

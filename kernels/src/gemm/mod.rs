@@ -16,7 +16,7 @@ use crate::cpu::{self, Element};
 use crate::{Cost, CpuMatrix, DType, HostTensor, Kernel, Values};
 
 /// Up to this many rows of `x` the weights are streamed. See `benches/ratios.rs` for the crossing.
-const MOST_SKINNY_ROWS: usize = 12;
+const MOST_SKINNY_ROWS: usize = 32;
 
 /// How a product is computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
