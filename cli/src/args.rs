@@ -23,6 +23,7 @@ pub(crate) enum Command {
     Report(Report),
     Flamegraph(Flamegraph),
     Trace(Trace),
+    Doctor(Doctor),
     /// Print a completion script for a shell
     ///
     /// For bash: stepscope completions bash > ~/.local/share/bash-completion/completions/stepscope
@@ -323,6 +324,18 @@ pub(crate) struct Trace {
     /// File to write [default: trace.json beside the record]
     #[arg(long, short, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
+}
+
+/// Look at this machine: NVIDIA's libraries, the driver, the GPUs, permissions, and how to get what is missing
+///
+/// Every library can be chosen by an environment variable, which names its file or the folder that holds it: STEPSCOPE_LIBCUDA,
+/// STEPSCOPE_NVML, STEPSCOPE_NVRTC, STEPSCOPE_CUPTI, STEPSCOPE_CUBLASLT, STEPSCOPE_NCCL. Without one it is looked for in CUDA_HOME
+/// and CUDA_PATH, by the system's loader, in Python packages and in /usr/local/cuda.
+#[derive(Debug, Args)]
+pub(crate) struct Doctor {
+    /// Print the findings as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

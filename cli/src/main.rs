@@ -1,6 +1,7 @@
 //! stepscope: takes an LLM inference step apart.
 
 mod args;
+mod doctor;
 mod generate;
 mod model;
 mod one_batch;
@@ -27,6 +28,7 @@ fn main() -> ExitCode {
         Command::Report(args) => reports::report(&args),
         Command::Flamegraph(args) => reports::flamegraph(&args),
         Command::Trace(args) => reports::trace(&args),
+        Command::Doctor(args) => doctor::run(&args),
         Command::Completions { shell } => completions(shell),
     };
     match outcome {
