@@ -11,7 +11,7 @@ use flate2::write::GzEncoder;
 use stepscope_engine::model::Model;
 use stepscope_engine::one_batch::{self, Observer, Options};
 use stepscope_engine::sglang::{Compat, Measurement};
-use stepscope_engine::{Error, Runner, correctness, new_record, roofs};
+use stepscope_engine::{Error, Place, Runner, correctness, new_record, roofs};
 use stepscope_flamegraphs::FoldOptions;
 use stepscope_kernels::DType;
 use stepscope_profiler::trace::{self, Selection};
@@ -96,16 +96,14 @@ pub(crate) fn run(args: &OneBatch) -> Result<(), Failure> {
     let threads = cpu.threads();
     let environment = environment::measure(cpu.simd(), roofs);
     let mut runner = Runner::new(cpu, &model, &runner_options)?;
-    let mut record = new_record(
-        program(),
+    let place = Place {
+        program: program(),
         environment,
-        &model,
-        &runner,
-        &runner_options,
-        &options,
+        device: "cpu",
         threads,
         load_s,
-    );
+    };
+    let mut record = new_record(place, &model, &runner, &runner_options, &options);
     let stop = stop_on_interrupt();
     let mut console = Console {
         args,
@@ -117,7 +115,7 @@ pub(crate) fn run(args: &OneBatch) -> Result<(), Failure> {
     let output_closed = console.output_closed;
     bar.clear();
     record.complete = outcome.is_ok();
-    let finished = finish(args, &files, &record);
+    let finished = finish(args, &mut files, &record);
     match outcome {
         Ok(()) => finished,
         Err(_) if output_closed => Err(Failure::OutputClosed),
@@ -138,7 +136,7 @@ pub(crate) fn run(args: &OneBatch) -> Result<(), Failure> {
 }
 
 /// Writes what is made from the whole record, and says where it is.
-fn finish(args: &OneBatch, files: &Files, record: &Record) -> Result<(), Failure> {
+fn finish(args: &OneBatch, files: &mut Files, record: &Record) -> Result<(), Failure> {
     if record.points.is_empty() && record.complete {
         if !args.quiet {
             print_stderr(
@@ -150,7 +148,7 @@ fn finish(args: &OneBatch, files: &Files, record: &Record) -> Result<(), Failure
     if record.points.is_empty() {
         return Ok(());
     }
-    record.write(&files.folder.join("record.json"))?;
+    files.write_record(record)?;
     reports::write_flamegraphs(record, &files.folder, &FoldOptions::default(), false)?;
     reports::write_trace(record, None, &files.folder.join("trace.json"))?;
     if !args.quiet {
@@ -313,6 +311,8 @@ fn stop_on_interrupt() -> Arc<AtomicBool> {
 struct Files {
     folder: PathBuf,
     results: Option<(PathBuf, File)>,
+    /// The record in the folder is this run's.
+    record_is_ours: bool,
 }
 
 impl Files {
@@ -335,12 +335,6 @@ impl Files {
                 folder.display()
             ))
         })?;
-        let record = folder.join("record.json");
-        if record.exists() {
-            let previous = folder.join("record.previous.json");
-            fs::rename(&record, &previous)
-                .map_err(|e| Failure::input(format!("cannot rename {}: {e}", record.display())))?;
-        }
         let probe = folder.join(".writable");
         fs::write(&probe, b"")
             .and_then(|()| fs::remove_file(&probe))
@@ -359,14 +353,31 @@ impl Files {
                 Some((PathBuf::from(name), file))
             }
         };
-        Ok(Files { folder, results })
+        Ok(Files {
+            folder,
+            results,
+            record_is_ours: false,
+        })
     }
 
     fn none() -> Files {
         Files {
             folder: PathBuf::new(),
             results: None,
+            record_is_ours: false,
         }
+    }
+
+    /// Writes the record. An earlier run's is kept as `record.previous.json`, and only once there is something to replace it.
+    fn write_record(&mut self, record: &Record) -> Result<(), Failure> {
+        let path = self.folder.join("record.json");
+        if !self.record_is_ours && path.exists() {
+            let previous = self.folder.join("record.previous.json");
+            fs::rename(&path, &previous)
+                .map_err(|e| Failure::run(format!("cannot rename {}: {e}", path.display())))?;
+        }
+        self.record_is_ours = true;
+        Ok(record.write(&path)?)
     }
 }
 
@@ -446,9 +457,12 @@ impl Observer for Console<'_> {
     fn point(&mut self, record: &Record) -> Result<(), Error> {
         self.notify(&report::point_text(record, record.points.len() - 1));
         // A run that is killed has its finished points on disk.
-        record
-            .write(&self.files.folder.join("record.json"))
-            .map_err(|e| Error::failed(e.to_string()))
+        match self.files.write_record(record) {
+            Err(Failure::Input(error) | Failure::Run(error)) => {
+                Err(Error::failed(error.to_string()))
+            }
+            Ok(()) | Err(Failure::OutputClosed) => Ok(()),
+        }
     }
 
     fn trace(

@@ -277,6 +277,12 @@ fn a_second_run_keeps_the_first_one_s_record() {
     let first = stepscope.json("runs/default/record.json");
     stepscope.one_batch(&args).success();
     assert_eq!(stepscope.json("runs/default/record.previous.json"), first);
+    // A run that measures nothing replaces nothing.
+    stepscope
+        .run(&["one-batch", "--model", "no-such-model"])
+        .error(2, &["no-such-model"]);
+    assert!(stepscope.path("runs/default/record.json").is_file());
+    assert_eq!(stepscope.json("runs/default/record.previous.json"), first);
 }
 
 #[test]
@@ -485,7 +491,12 @@ fn bad_input_is_one_line_that_names_it() {
         assert_eq!(ran.stdout, "", "{args:?}");
     }
     stepscope.run(&[]).error_code(2);
-    stepscope.run(&["report", "nowhere"]).error(2, &["nowhere"]);
+    let ran = stepscope.run(&["report", "nowhere"]);
+    assert_eq!(ran.code, 2);
+    assert_eq!(
+        ran.stderr,
+        "error: cannot read nowhere: No such file or directory (os error 2)\n"
+    );
     stepscope
         .run(&["report", "file"])
         .error(2, &["not a stepscope record"]);

@@ -149,6 +149,20 @@ fn data_goes_to_the_device_and_back() {
     );
 }
 
+/// One event stands behind the copies of several streams, because each stream waits for the copies before it.
+#[test]
+fn pinned_copies_of_two_streams_are_ordered() {
+    let Some(pretend) = pretend(&[]) else { return };
+    let (context, stream) = pretend.context_and_stream();
+    let other = Stream::new(&context).unwrap();
+    let mut buffer = DeviceBuffer::<u8>::new(&context, "x", 4).unwrap();
+    let pinned = PinnedBuffer::<u8>::new(&context, "x", 4).unwrap();
+    buffer.upload(&stream, 0, &pinned, 4).unwrap();
+    let waits = pretend.calls("cuStreamWaitEvent");
+    buffer.upload(&other, 0, &pinned, 4).unwrap();
+    assert_eq!(pretend.calls("cuStreamWaitEvent"), waits + 1);
+}
+
 #[test]
 fn pinned_memory_that_the_host_reads_is_not_write_combined() {
     let Some(pretend) = pretend(&[]) else { return };

@@ -43,6 +43,6 @@ pub mod model;
 pub mod pool;
 pub mod tokenizer;
 
-pub use bench::{correctness, new_record, one_batch, roofs, sglang};
+pub use bench::{Place, correctness, new_record, one_batch, roofs, sglang};
 pub use error::Error;
 pub use runner::{Batch, CHUNK_TOKENS, Runner, RunnerOptions};

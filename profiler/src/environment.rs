@@ -93,9 +93,9 @@ fn rfc3339(unix_seconds: u64) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
 }
 
-/// The Gregorian date `days` after 1970-01-01 (Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms",
+/// Year, month and day of the month, both from 1, of the Gregorian date `days` after 1970-01-01 (Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms",
 /// `civil_from_days`). Years begin in March there, so that the leap day is the last of its year.
-fn civil_date(days: u64) -> (u64, u64, u64) {
+pub fn civil_date(days: u64) -> (u64, u64, u64) {
     const DAYS_FROM_0000_03_01_TO_1970: u64 = 719_468;
     const DAYS_PER_400_YEARS: u64 = 146_097;
     let days = days + DAYS_FROM_0000_03_01_TO_1970;

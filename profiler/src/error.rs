@@ -9,15 +9,16 @@ pub struct Error(#[from] ErrorKind);
 
 #[derive(Debug, thiserror::Error)]
 enum ErrorKind {
-    #[error("cannot read {}: {source}", path.display())]
+    // `cause` is part of the message, so it is no `source`: a chain would tell it twice.
+    #[error("cannot read {}: {cause}", path.display())]
     Read {
         path: PathBuf,
-        source: std::io::Error,
+        cause: std::io::Error,
     },
-    #[error("cannot write {}: {source}", path.display())]
+    #[error("cannot write {}: {cause}", path.display())]
     Write {
         path: PathBuf,
-        source: std::io::Error,
+        cause: std::io::Error,
     },
     #[error("{} is not a stepscope record: {reason}", path.display())]
     NotARecord { path: PathBuf, reason: String },
@@ -29,14 +30,14 @@ impl Error {
     pub(crate) fn read(path: &Path, source: std::io::Error) -> Error {
         Error(ErrorKind::Read {
             path: path.to_owned(),
-            source,
+            cause: source,
         })
     }
 
     pub(crate) fn write(path: &Path, source: std::io::Error) -> Error {
         Error(ErrorKind::Write {
             path: path.to_owned(),
-            source,
+            cause: source,
         })
     }
 

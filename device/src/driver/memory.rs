@@ -192,7 +192,7 @@ impl<T: Pod> DeviceBuffer<T> {
         len: usize,
     ) -> Result<(), Error> {
         let to = self.range(at..at.saturating_add(len))?;
-        let source = from.range_for_device(len)?;
+        let source = from.range_for_device(len, stream)?;
         if len == 0 {
             return Ok(());
         }
@@ -217,7 +217,7 @@ impl<T: Pod> DeviceBuffer<T> {
         len: usize,
     ) -> Result<(), Error> {
         let from = self.range(at..at.saturating_add(len))?;
-        let target = to.range_for_device(len)?;
+        let target = to.range_for_device(len, stream)?;
         if len == 0 {
             return Ok(());
         }

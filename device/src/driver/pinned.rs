@@ -29,8 +29,7 @@ pub struct PinnedBuffer<T> {
 
 // SAFETY: the memory is plain memory of this process, owned by the buffer and lent out under Rust's rules.
 unsafe impl<T: Send> Send for PinnedBuffer<T> {}
-// SAFETY: as above.
-unsafe impl<T: Sync> Sync for PinnedBuffer<T> {}
+// Not `Sync`: two threads that start copies at once could each leave the event behind the other's copy.
 
 impl<T: Pod> PinnedBuffer<T> {
     /// Zeroed memory that the host reads as fast as any other. `what` says in an error what it was for.
@@ -120,13 +119,17 @@ impl<T: Pod> PinnedBuffer<T> {
         Ok(unsafe { std::slice::from_raw_parts_mut(self.memory, self.len) })
     }
 
-    /// The memory, for a copy of `len` elements, behind which [`PinnedBuffer::used_in`] must be called.
-    pub(super) fn range_for_device(&self, len: usize) -> Result<*mut T, Error> {
+    /// The memory, for a copy of `len` elements in `stream`, behind which [`PinnedBuffer::used_in`] must be called. The stream
+    /// first waits for the copies before, of other streams too, so that the one event stands behind all of them.
+    pub(super) fn range_for_device(&self, len: usize, stream: &Stream) -> Result<*mut T, Error> {
         if len > self.len {
             return Err(Error::arguments(format!(
                 "a copy of {len} elements with a pinned buffer of {}",
                 self.len
             )));
+        }
+        if !stream.is_capturing()? {
+            stream.wait_for(&self.last_use)?;
         }
         Ok(self.memory)
     }

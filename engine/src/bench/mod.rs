@@ -6,4 +6,4 @@ mod record;
 pub mod sglang;
 mod torch_format;
 
-pub use record::{new_record, roofs};
+pub use record::{Place, new_record, roofs};

@@ -5,42 +5,53 @@ use stepscope_profiler::{
 };
 
 use crate::bench::one_batch::Options;
-use crate::model::{LoadFormat, Model};
+use crate::model::Model;
 use crate::{Runner, RunnerOptions};
 
+/// Where a run takes place.
+#[derive(Debug)]
+pub struct Place {
+    /// The program that measures.
+    pub program: Program,
+    /// The machine.
+    pub environment: Environment,
+    /// `cpu`, `cuda` or `emulated`.
+    pub device: &'static str,
+    /// Host threads that run operations.
+    pub threads: usize,
+    /// Seconds that loading the weights took.
+    pub load_s: f64,
+}
+
 /// A record of a run that is about to start: everything but its points.
-#[allow(clippy::too_many_arguments)] // each is one part of the record
 pub fn new_record<B: Backend>(
-    program: Program,
-    environment: Environment,
+    place: Place,
     model: &Model,
     runner: &Runner<B>,
     runner_options: &RunnerOptions,
     options: &Options,
-    threads: usize,
-    load_s: f64,
 ) -> Record {
     let (kv_pool, kv_used_peak) = runner.kv_bytes();
     let sampling = &runner_options.sampling;
     Record {
         schema: SCHEMA.to_owned(),
-        program,
+        program: place.program,
         started: environment::utc_now(),
-        environment,
+        environment: place.environment,
         run: Run {
             name: options.run_name.clone(),
             model: ModelInfo {
                 name: model.name.clone(),
                 architecture: model.config.architecture_name.clone(),
-                load_format: format_name(model.load_format).to_owned(),
+                load_format: model.load_format.name().to_owned(),
                 parameters: model.config.parameters(),
                 config: model.config.raw.clone(),
             },
             dtype: model.dtype.name().to_owned(),
             kv_cache_dtype: runner.kv_dtype().name().to_owned(),
             tp: 1,
-            device: "cpu".to_owned(),
-            threads,
+            device: place.device.to_owned(),
+            threads: place.threads,
             page_size: runner.page_size(),
             max_total_num_tokens: runner.max_total_tokens(),
             seed: options.seed,
@@ -53,7 +64,7 @@ pub fn new_record<B: Backend>(
                 seed: sampling.seed,
             },
             cuda_graph: None,
-            load_s,
+            load_s: place.load_s,
         },
         memory: Memory {
             weights: model.weight_bytes,
@@ -84,14 +95,5 @@ pub fn roofs(measured: &HostRoofs) -> Roofs {
             })
             .collect(),
         method: "all threads: float32 multiply-add in registers; sequential reads of a working set of each level".to_owned(),
-    }
-}
-
-fn format_name(format: LoadFormat) -> &'static str {
-    match format {
-        LoadFormat::Auto => "auto",
-        LoadFormat::Safetensors => "safetensors",
-        LoadFormat::Gguf => "gguf",
-        LoadFormat::Dummy => "dummy",
     }
 }

@@ -1,5 +1,7 @@
 //! The few functions of Python's that chat templates see through.
 
+use stepscope_profiler::environment::civil_date;
+
 /// JSON as `json.dumps(value, ensure_ascii=False)` has it, from JSON in which `<`, `>`, `&` and `'` are escaped for
 /// HTML.
 pub(super) fn unescape_html(json: &str) -> String {
@@ -62,7 +64,7 @@ const DAYS: [&str; 7] = [
 /// of day stay as they are.
 pub(super) fn strftime(format: &str, unix_s: u64) -> String {
     let (days, second_of_day) = (unix_s / 86_400, unix_s % 86_400);
-    let (year, month, day) = civil(days);
+    let (year, month, day) = civil_date(days);
     let (hour, minute, second) = (
         second_of_day / 3600,
         second_of_day / 60 % 60,
@@ -96,25 +98,6 @@ pub(super) fn strftime(format: &str, unix_s: u64) -> String {
         }
     }
     out
-}
-
-/// Year, month (from 1) and day of the month of the day `days` after 1970-01-01. Gregorian years are counted from
-/// March, so that the leap day comes last (Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms").
-fn civil(days: u64) -> (u64, u64, u64) {
-    let days = days + 719_468; // since 0000-03-01
-    let (era, day_of_era) = (days / 146_097, days % 146_097);
-    let year_of_era =
-        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 {
-        month_from_march + 3
-    } else {
-        month_from_march - 9
-    };
-    let year = 400 * era + year_of_era + u64::from(month <= 2);
-    (year, month, day)
 }
 
 #[cfg(test)]
