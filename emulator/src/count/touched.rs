@@ -1,0 +1,103 @@
+//! Which sectors of global memory a launch read and wrote.
+
+use crate::memory::global::GlobalMemory;
+
+/// Bytes of a sector.
+const SECTOR: u64 = 32;
+
+/// Bitmaps of sectors, per allocation.
+#[derive(Debug)]
+pub(crate) struct Touched {
+    allocations: Vec<[Vec<u64>; 2]>,
+}
+
+impl Touched {
+    pub(crate) fn new(allocations: usize) -> Self {
+        Self {
+            allocations: (0..allocations).map(|_| Default::default()).collect(),
+        }
+    }
+
+    /// Marks the sectors of a range of an allocation, counted in its order.
+    #[inline]
+    pub(crate) fn mark(&mut self, allocation: usize, is_write: bool, offset: u64, bytes: u64) {
+        let Some(maps) = self.allocations.get_mut(allocation) else {
+            return;
+        };
+        let map = &mut maps[usize::from(is_write)];
+        let (first, last) = (offset / SECTOR, (offset + bytes - 1) / SECTOR);
+        let words = (last / 64 + 1) as usize;
+        if map.len() < words {
+            map.resize(words.next_power_of_two(), 0);
+        }
+        let (word, bit) = ((first / 64) as usize, first % 64);
+        if last / 64 == first / 64 {
+            let bits = last - first + 1;
+            let mask = if bits == 64 {
+                u64::MAX
+            } else {
+                ((1 << bits) - 1) << bit
+            };
+            map[word] |= mask;
+        } else {
+            for sector in first..=last {
+                map[(sector / 64) as usize] |= 1 << (sector % 64);
+            }
+        }
+    }
+
+    pub(crate) fn merge(&mut self, other: &Self) {
+        for (own, other) in self.allocations.iter_mut().zip(&other.allocations) {
+            for (own, other) in own.iter_mut().zip(other) {
+                if own.len() < other.len() {
+                    own.resize(other.len(), 0);
+                }
+                for (own, other) in own.iter_mut().zip(other) {
+                    *own |= other;
+                }
+            }
+        }
+    }
+
+    /// Marks what was written as defined, by whole sectors: for launches that did not follow every byte.
+    pub(crate) fn define(&self, memory: &GlobalMemory) {
+        for (maps, allocation) in self.allocations.iter().zip(memory.allocations()) {
+            for (word, &bits) in maps[1].iter().enumerate().filter(|(_, bits)| **bits != 0) {
+                for bit in (0..64).filter(|bit| bits >> bit & 1 == 1) {
+                    let start = (word as u64 * 64 + bit) * SECTOR;
+                    allocation.define(start, SECTOR.min(allocation.bytes - start));
+                }
+            }
+        }
+    }
+
+    /// Distinct bytes read and written, by whole sectors.
+    pub(crate) fn bytes(&self) -> [u64; 2] {
+        [0, 1].map(|kind: usize| {
+            let maps = self.allocations.iter().map(|maps| &maps[kind]);
+            maps.flatten()
+                .map(|word| u64::from(word.count_ones()))
+                .sum::<u64>()
+                * SECTOR
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sectors_count_once() {
+        let mut touched = Touched::new(2);
+        touched.mark(0, false, 0, 128);
+        touched.mark(0, false, 100, 8);
+        touched.mark(0, false, 64 * 32 - 4, 8);
+        touched.mark(1, true, 31, 2);
+        assert_eq!(touched.bytes(), [6 * 32, 64]);
+        let mut sum = Touched::new(2);
+        sum.merge(&touched);
+        sum.merge(&touched);
+        assert_eq!(sum.bytes(), [6 * 32, 64]);
+    }
+}

@@ -1,0 +1,292 @@
+//! `cp.async`: each copy is made when it is waited for and not before, so that a missing wait shows.
+
+use super::memory::{Site, addresses, lanes};
+use super::observe::{self, Shared};
+use super::race;
+use super::state::{Group, Warp, Worker};
+use crate::error::Error;
+use crate::program::op::{Op, Space};
+
+/// The copies that one instruction of a warp started.
+#[derive(Debug, Clone)]
+pub(crate) struct Batch {
+    pc: u32,
+    mask: u32,
+    bytes: u8,
+    shared: [u32; 32],
+    global: [u64; 32],
+    /// Bytes taken from global memory; the rest becomes zero.
+    taken: [u8; 32],
+    /// Which group of its lanes it was committed to.
+    group: Option<u32>,
+}
+
+/// A warp's copies that have not been waited for.
+#[derive(Debug, Default)]
+pub(crate) struct Copies {
+    batches: Vec<Batch>,
+    /// Committed groups of each lane.
+    groups: [u32; 32],
+}
+
+pub(super) fn start(
+    w: &mut Worker<'_>,
+    g: &mut Group,
+    warp: &mut Warp,
+    op: &Op,
+    r: &[u32],
+    mask: u32,
+    pc: u32,
+) -> Result<(), Error> {
+    let Op::CopyAsync {
+        bytes,
+        shared_wide,
+        shared_offset,
+        global_offset,
+        global_wide,
+        has_size,
+    } = *op
+    else {
+        return Ok(());
+    };
+    let shared = addresses(&warp.registers, r[0], shared_wide, shared_offset, mask);
+    let global = addresses(&warp.registers, r[1], global_wide, global_offset, mask);
+    let taken = match has_size {
+        true => warp
+            .registers
+            .r32(r[2])
+            .map(|size| size.min(u32::from(bytes)) as u8),
+        false => [bytes; 32],
+    };
+    w.changes += 1;
+    let requests = w.counters[pc as usize].requests;
+    let mut readable = 0;
+    let whole = lanes(mask)
+        .filter(|&lane| taken[lane] == bytes)
+        .fold(0, |mask, lane| mask | 1 << lane);
+    if whole != 0 {
+        let site = Site {
+            pc,
+            mask: whole,
+            bytes: u64::from(bytes),
+            is_write: false,
+            is_atomic: false,
+        };
+        let mut at = global;
+        super::memory::fill_inactive(&mut at, whole);
+        readable |= observe::global(w, g, warp, &at, site)?.mask;
+    }
+    for lane in lanes(mask & !whole) {
+        if taken[lane] > 0 {
+            // The bytes that are taken need not be a power of two: the largest one within them is looked at.
+            let part = 1 << taken[lane].ilog2();
+            let site = Site {
+                pc,
+                mask: 1 << lane,
+                bytes: part,
+                is_write: false,
+                is_atomic: false,
+            };
+            readable |= observe::global(w, g, warp, &[global[lane]; 32], site)?.mask;
+        } else {
+            readable |= 1 << lane;
+        }
+    }
+    w.counters[pc as usize].requests = requests;
+    let site = Site {
+        pc,
+        mask,
+        bytes: u64::from(bytes),
+        is_write: true,
+        is_atomic: false,
+    };
+    let found = observe::shared(w, g, warp, &shared, site, Space::Shared)?;
+    if w.launch.checks.race {
+        race::race_shared(w, g, warp, &shared, &found, site, |_, _, _, _| false);
+    }
+    let mask = found.mask & readable;
+    if mask == 0 {
+        return Ok(());
+    }
+    let batch = Batch {
+        pc,
+        mask,
+        bytes,
+        shared: found.offsets,
+        global,
+        taken,
+        group: None,
+    };
+    mark(g, warp.rank, &batch, batch.mask, true);
+    warp.copies.batches.push(batch);
+    Ok(())
+}
+
+/// Counts the destinations of a batch as under way, or as arrived.
+fn mark(g: &mut Group, rank: usize, batch: &Batch, mask: u32, begins: bool) {
+    let in_flight = &mut g.blocks[rank].in_flight;
+    if in_flight.is_empty() {
+        return;
+    }
+    for lane in lanes(mask) {
+        let from = batch.shared[lane] as usize / 4;
+        for cell in &mut in_flight[from..from + usize::from(batch.bytes).div_ceil(4)] {
+            *cell = if begins {
+                cell.saturating_add(1)
+            } else {
+                cell.saturating_sub(1)
+            };
+        }
+    }
+}
+
+impl Copies {
+    /// Cuts batches so that each is either within the mask or outside of it, and its lanes have committed as many groups.
+    fn separate(&mut self, mask: u32) {
+        let groups = self.groups;
+        if mask == u32::MAX && groups.iter().all(|&group| group == groups[0]) {
+            return;
+        }
+        let mut parts: Vec<Batch> = Vec::new();
+        for batch in self.batches.drain(..) {
+            let mut rest = batch.mask;
+            while rest != 0 {
+                let first = rest.trailing_zeros() as usize;
+                let alike = |lane: &usize| {
+                    groups[*lane] == groups[first] && (mask >> lane & 1 == mask >> first & 1)
+                };
+                let same = lanes(rest)
+                    .filter(alike)
+                    .fold(0, |same, lane| same | 1 << lane);
+                parts.push(Batch {
+                    mask: same,
+                    ..batch.clone()
+                });
+                rest &= !same;
+            }
+        }
+        self.batches = parts;
+    }
+}
+
+/// `cp.async.commit_group`.
+pub(super) fn commit(warp: &mut Warp, mask: u32) {
+    let copies = &mut warp.copies;
+    copies.separate(mask);
+    for batch in &mut copies.batches {
+        if batch.group.is_none() && batch.mask & mask != 0 {
+            batch.group = Some(copies.groups[batch.mask.trailing_zeros() as usize]);
+        }
+    }
+    for lane in lanes(mask) {
+        copies.groups[lane] += 1;
+    }
+}
+
+/// `cp.async.wait_group`; without a number of groups to keep, `wait_all`.
+pub(super) fn wait(
+    w: &mut Worker<'_>,
+    g: &mut Group,
+    warp: &mut Warp,
+    keep: Option<u32>,
+    mask: u32,
+) {
+    warp.copies.separate(mask);
+    let mut batches = std::mem::take(&mut warp.copies.batches);
+    batches.retain(|batch| {
+        if batch.mask & mask == 0 {
+            return true;
+        }
+        let committed = warp.copies.groups[batch.mask.trailing_zeros() as usize];
+        let is_due = match (keep, batch.group) {
+            (None, _) => true,
+            (Some(keep), Some(group)) => group + keep < committed,
+            (Some(_), None) => false,
+        };
+        if is_due {
+            arrive(w, g, warp, batch);
+        }
+        !is_due
+    });
+    warp.copies.batches = batches;
+}
+
+/// Makes the copies of a batch.
+fn arrive(w: &mut Worker<'_>, g: &mut Group, warp: &mut Warp, batch: &Batch) {
+    mark(g, warp.rank, batch, batch.mask, false);
+    for lane in lanes(batch.mask) {
+        let (from, bytes, taken) = (
+            batch.shared[lane] as usize,
+            usize::from(batch.bytes),
+            usize::from(batch.taken[lane]),
+        );
+        let mut data = [0; 16];
+        if taken > 0
+            && let Some(allocation) = w.launch.memory.find(batch.global[lane], &mut w.hint)
+        {
+            allocation.read(batch.global[lane] - allocation.base, &mut data[..taken]);
+        }
+        let block = &mut g.blocks[warp.rank];
+        block.shared[from..from + bytes].copy_from_slice(&data[..bytes]);
+    }
+    if w.launch.checks.race {
+        // From here on the lanes count as having written: what others do before a barrier is a race with it.
+        let site = Site {
+            pc: batch.pc,
+            mask: batch.mask,
+            bytes: u64::from(batch.bytes),
+            is_write: true,
+            is_atomic: false,
+        };
+        let found = Shared {
+            rank: Some(warp.rank),
+            mask: batch.mask,
+            offsets: batch.shared,
+        };
+        race::race_shared(
+            w,
+            g,
+            warp,
+            &batch.shared.map(u64::from),
+            &found,
+            site,
+            |_, _, _, _| true,
+        );
+    }
+}
+
+/// Lanes that exit leave their copies to arrive by themselves.
+pub(super) fn abandon(w: &mut Worker<'_>, g: &mut Group, warp: &mut Warp, mask: u32) {
+    if !warp.copies.batches.is_empty() {
+        wait(w, g, warp, None, mask);
+    }
+}
+
+/// `cp.async.mbarrier.arrive`: how many copies the lanes have under way; they arrive with the barrier's phase.
+pub(super) fn finish_all(w: &mut Worker<'_>, g: &mut Group, warp: &mut Warp, mask: u32) {
+    wait(w, g, warp, None, mask);
+}
+
+/// The instruction and the thread (block and thread in it) that started a copy to a place of a block's shared memory.
+pub(super) fn find(
+    g: &Group,
+    own: &Warp,
+    rank: usize,
+    from: u32,
+    bytes: u32,
+) -> Option<(u32, (u32, u32))> {
+    let block = &g.blocks[rank];
+    let others = block.warps.iter().flatten().map(|warp| &**warp);
+    for warp in others.chain((own.rank == rank).then_some(own)) {
+        for batch in &warp.copies.batches {
+            let holds = |lane: &usize| {
+                batch.shared[*lane] < from + bytes
+                    && from < batch.shared[*lane] + u32::from(batch.bytes)
+            };
+            if let Some(lane) = lanes(batch.mask).find(holds) {
+                return Some((batch.pc, (block.index, warp.thread(lane))));
+            }
+        }
+    }
+    g.bulk.find(g, rank, from, bytes)
+}

@@ -1,0 +1,218 @@
+//! Barriers of a block, and fences.
+
+use super::state::{Barrier, Block, Group, Wait, Warp, Worker};
+use crate::check::finding::{FindingKind, Instance, Severity};
+use crate::error::{Error, ErrorKind};
+use crate::program::op::{BarrierKind, Reduction};
+
+/// Arrives at a barrier. `None` if the warp need not wait.
+pub(super) fn barrier(
+    w: &mut Worker<'_>,
+    g: &mut Group,
+    warp: &mut Warp,
+    kind: BarrierKind,
+    has_count: bool,
+    r: &[u32],
+    mask: u32,
+    pc: u32,
+) -> Result<Option<Wait>, Error> {
+    let s = if let BarrierKind::Reduce(_) = kind {
+        &r[1..]
+    } else {
+        r
+    };
+    let lane = mask.trailing_zeros() as usize;
+    let id = warp.registers.r32(s[0])[lane];
+    if id >= 16 {
+        let what = format!("barrier {id} does not exist, there are 16");
+        return Err(w.fail(ErrorKind::InvalidValue, pc, &what));
+    }
+    let count = has_count.then(|| warp.registers.r32(s[1])[lane]);
+    if let Some(count) = count
+        && (count == 0 || !count.is_multiple_of(32))
+    {
+        let what =
+            format!("barrier {id} is used with {count} threads; it must be a multiple of 32");
+        return Err(w.fail(ErrorKind::InvalidValue, pc, &what));
+    }
+    let rank = warp.rank;
+    let block_index = g.blocks[rank].index;
+    let barrier = &mut g.blocks[rank].barriers[id as usize];
+    if w.launch.checks.sync && barrier.arrived > 0 && barrier.expected != count {
+        let instance = Instance::new(block_index, warp.thread(lane));
+        w.findings
+            .add(FindingKind::BarrierMismatch, pc, 0, instance);
+    }
+    barrier.expected = count;
+    barrier.arrived += mask.count_ones();
+    barrier.last = (pc, warp.thread(lane));
+    if let BarrierKind::Reduce(_) = kind {
+        let predicate = warp.registers.predicates[s[s.len() - 1] as usize];
+        barrier.votes[0] += (predicate & mask).count_ones();
+        barrier.votes[1] += (!predicate & mask).count_ones();
+    }
+    let generation = barrier.generation;
+    if w.launch.checks.race {
+        g.synchronise(warp, mask);
+        // The clock after the tick covers all that came before the arrival.
+        g.blocks[rank].barriers[id as usize].clock.join(&warp.clock);
+    }
+    let block = &mut g.blocks[rank];
+    if complete(&mut block.barriers[id as usize], block.threads)
+        && count.is_none()
+        && block.exited > 0
+    {
+        find_exited(w, block, id as usize);
+    }
+    Ok((kind != BarrierKind::Arrive).then_some(Wait::Barrier {
+        id: id as u8,
+        generation,
+    }))
+}
+
+/// A barrier for all threads was passed without those that had exited.
+fn find_exited(w: &mut Worker<'_>, block: &Block, id: usize) {
+    if w.launch.checks.sync {
+        let (pc, thread) = block.barriers[id].last;
+        // Hardware does not wait for them; kernels that mean it are rare.
+        let instance = Instance::new(block.index, thread);
+        w.findings.add_with(
+            FindingKind::BarrierAfterExit,
+            Severity::Warning,
+            pc,
+            0,
+            instance,
+        );
+    }
+}
+
+/// Ends the phase of a barrier at which all have arrived; whether they have.
+pub(super) fn complete(barrier: &mut Barrier, threads: u32) -> bool {
+    let is_complete = barrier.arrived > 0 && barrier.arrived >= barrier.expected.unwrap_or(threads);
+    if is_complete {
+        barrier.generation += 1;
+        barrier.arrived = 0;
+        barrier.result = std::mem::take(&mut barrier.votes);
+        barrier.released.join(&std::mem::take(&mut barrier.clock));
+    }
+    is_complete
+}
+
+/// Threads that exit are not waited for.
+pub(super) fn after_exit(w: &mut Worker<'_>, g: &mut Group, rank: usize) {
+    let block = &mut g.blocks[rank];
+    let threads = block.threads;
+    for id in 0..block.barriers.len() {
+        let barrier = &mut block.barriers[id];
+        if barrier.expected.is_none() && threads > 0 && complete(barrier, threads) {
+            find_exited(w, block, id);
+        }
+    }
+    let all: u32 = g.blocks.iter().map(|block| block.threads).sum();
+    if all > 0 {
+        complete(&mut g.barrier, all);
+    }
+}
+
+/// Lets the splits of a warp go on whose barrier is complete.
+pub(super) fn wake(w: &Worker<'_>, g: &mut Group, warp: &mut Warp) {
+    let mut splits = std::mem::take(&mut warp.splits);
+    for split in &mut splits {
+        match split.wait {
+            Wait::Ready | Wait::Together | Wait::Members(_) => {}
+            Wait::Barrier { id, generation } => {
+                let barrier = &g.blocks[warp.rank].barriers[usize::from(id)];
+                if barrier.generation != generation {
+                    warp.clock.join(&barrier.released);
+                    reduce(w, &g.blocks[warp.rank], warp, split.pc, split.mask, id);
+                    split.wait = Wait::Ready;
+                    split.pc += 1;
+                }
+            }
+            Wait::Cluster { generation } => {
+                if g.barrier.generation != generation {
+                    warp.clock.join(&g.barrier.released);
+                    split.wait = Wait::Ready;
+                    split.pc += 1;
+                }
+            }
+            // The instruction looks again.
+            Wait::Phase { address } => {
+                if super::mbarrier::may_go_on(g, warp, address) {
+                    split.wait = Wait::Ready;
+                }
+            }
+        }
+    }
+    warp.splits = splits;
+}
+
+/// Delivers the result of `bar.red`.
+fn reduce(w: &Worker<'_>, block: &Block, warp: &mut Warp, pc: u32, mask: u32, id: u8) {
+    let code = &w.launch.kernel.code;
+    let inst = &code.instructions[pc as usize];
+    let crate::program::op::Op::Barrier {
+        kind: BarrierKind::Reduce(reduction),
+        ..
+    } = inst.op
+    else {
+        return;
+    };
+    let [yes, no] = block.barriers[usize::from(id)].result;
+    let row = code.registers(inst)[0];
+    match reduction {
+        Reduction::Count => warp.registers.write32(row, &[yes; 32], mask),
+        Reduction::All => {
+            warp.registers
+                .write_predicate(row, if no == 0 { u32::MAX } else { 0 }, mask)
+        }
+        Reduction::Any => {
+            warp.registers
+                .write_predicate(row, if yes > 0 { u32::MAX } else { 0 }, mask)
+        }
+    }
+}
+
+/// `barrier.cluster.arrive`.
+pub(super) fn cluster_arrive(
+    w: &mut Worker<'_>,
+    g: &mut Group,
+    warp: &mut Warp,
+    mask: u32,
+    relaxed: bool,
+) {
+    g.barrier.arrived += mask.count_ones();
+    warp.cluster_arrival = Some(g.barrier.generation);
+    if w.launch.checks.race && !relaxed {
+        g.synchronise(warp, mask);
+        g.barrier.clock.join(&warp.clock);
+    }
+    let all: u32 = g.blocks.iter().map(|block| block.threads).sum();
+    complete(&mut g.barrier, all);
+}
+
+/// `membar` and `fence`: what was read by atomics is acquired, what was done can be released by atomics.
+pub(super) fn fence(g: &mut Group, warp: &mut Warp) {
+    if !warp.clock.is_kept() {
+        return;
+    }
+    if let Some(acquired) = warp.acquired.take() {
+        warp.clock.join(&acquired);
+    }
+    g.advance(warp);
+    warp.fenced = Some(Box::new(warp.clock.clone()));
+}
+
+/// An instruction for the whole warp is executed by a part of it.
+#[cold]
+pub(super) fn find_divergence(w: &mut Worker<'_>, g: &Group, warp: &Warp, mask: u32, pc: u32) {
+    if w.launch.checks.sync {
+        w.find(
+            FindingKind::DivergentInstruction,
+            pc,
+            g.blocks[warp.rank].index,
+            warp.index,
+            mask,
+        );
+    }
+}

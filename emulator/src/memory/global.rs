@@ -1,0 +1,594 @@
+//! Device memory: a table of allocations. Addresses of freed memory are not given out again, so that a use after free is
+//! always recognised.
+//!
+//! Blocks on several cores read and write one buffer. Every access is a relaxed atomic of its own size: on the hosts this runs
+//! on that is a plain load or store, and a race in the emulated program stays a race there instead of becoming one here.
+
+use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed};
+
+use super::window;
+use crate::error::{Error, ErrorKind};
+
+/// CUDA aligns what it allocates to this.
+const ALIGNMENT: u64 = 256;
+
+/// One live allocation.
+#[derive(Debug)]
+pub(crate) struct Allocation {
+    pub(crate) base: u64,
+    pub(crate) bytes: u64,
+    words: Words,
+    /// One bit per byte that was written; empty where everything counts as written.
+    defined: Box<[AtomicU64]>,
+    pub(crate) read_only: bool,
+    /// The device it counts for.
+    pool: usize,
+}
+
+/// Where the bytes of an allocation are.
+#[derive(Debug)]
+enum Words {
+    Own(Box<[AtomicU64]>),
+    /// Host memory that the device may use: its address is the device address.
+    Host {
+        address: usize,
+        words: usize,
+    },
+}
+
+impl Words {
+    #[inline(always)]
+    fn pointer(&self) -> *const u8 {
+        match self {
+            Self::Own(words) => words.as_ptr().cast(),
+            Self::Host { address, .. } => std::ptr::with_exposed_provenance(*address),
+        }
+    }
+
+    #[inline(always)]
+    fn bytes(&self) -> u64 {
+        match self {
+            Self::Own(words) => words.len() as u64 * 8,
+            Self::Host { words, .. } => *words as u64 * 8,
+        }
+    }
+}
+
+/// The memory of one device.
+#[derive(Debug, Clone, Copy)]
+struct Pool {
+    used: u64,
+    capacity: u64,
+}
+
+/// All allocations of all devices, by address.
+#[derive(Debug)]
+pub(crate) struct GlobalMemory {
+    allocations: Vec<Allocation>,
+    freed: Vec<(u64, u64)>,
+    next: u64,
+    pools: Vec<Pool>,
+}
+
+fn zeroed(words: u64) -> Option<Box<[AtomicU64]>> {
+    let words = usize::try_from(words).ok()?;
+    // Asked for first, so that too much is an error; `vec!` of zeros then gets pages that cost nothing until they are touched.
+    Vec::<u64>::new().try_reserve_exact(words).ok()?;
+    let zeros: Box<[u64]> = vec![0u64; words].into_boxed_slice();
+    // SAFETY: AtomicU64 has the size and bit validity of u64, and the alignment of u64 on 64-bit hosts; the box is owned.
+    Some(unsafe { Box::from_raw(Box::into_raw(zeros) as *mut [AtomicU64]) })
+}
+
+impl GlobalMemory {
+    pub(crate) fn new() -> Self {
+        Self {
+            allocations: Vec::new(),
+            freed: Vec::new(),
+            next: window::GLOBAL,
+            pools: Vec::new(),
+        }
+    }
+
+    /// Another device's memory; its number.
+    pub(crate) fn add_pool(&mut self, capacity: u64) -> usize {
+        self.pools.push(Pool { used: 0, capacity });
+        self.pools.len() - 1
+    }
+
+    /// Bytes free, and bytes in all.
+    pub(crate) fn room(&self, pool: usize) -> (u64, u64) {
+        let Pool { used, capacity } = self.pools[pool];
+        (capacity - used, capacity)
+    }
+
+    pub(crate) fn allocations(&self) -> &[Allocation] {
+        &self.allocations
+    }
+
+    pub(crate) fn allocate(&mut self, pool: usize, bytes: u64, align: u64) -> Result<u64, Error> {
+        if bytes == 0 {
+            return Err(Error::new(
+                ErrorKind::InvalidValue,
+                "an allocation of 0 bytes",
+            ));
+        }
+        let taken = bytes
+            .checked_next_multiple_of(ALIGNMENT)
+            .unwrap_or(u64::MAX);
+        let (free, _) = self.room(pool);
+        let out_of_memory = || {
+            Error::new(
+                ErrorKind::OutOfMemory,
+                format!("out of memory: {bytes} bytes asked for, {free} bytes free"),
+            )
+        };
+        if taken > free {
+            return Err(out_of_memory());
+        }
+        let base = self.next.next_multiple_of(align.max(ALIGNMENT));
+        let words = zeroed(taken / 8).ok_or_else(out_of_memory)?;
+        let defined = zeroed(taken / 64).ok_or_else(out_of_memory)?;
+        // A gap of the same alignment catches an access just past the end.
+        self.next = base + taken + ALIGNMENT;
+        if self.next > window::GLOBAL_END {
+            return Err(Error::new(
+                ErrorKind::OutOfMemory,
+                "the device's address space is used up",
+            ));
+        }
+        self.pools[pool].used += taken;
+        self.allocations.push(Allocation {
+            base,
+            bytes,
+            words: Words::Own(words),
+            defined,
+            read_only: false,
+            pool,
+        });
+        Ok(base)
+    }
+
+    /// Lets kernels use host memory at its own address, which must be a multiple of 8.
+    ///
+    /// # Safety
+    /// The memory must stay valid until it is freed here, and be accessed by others only as atomics or while no kernel runs.
+    pub(crate) unsafe fn add_host(
+        &mut self,
+        pool: usize,
+        address: usize,
+        bytes: u64,
+    ) -> Result<(), Error> {
+        let base = address as u64;
+        let clash = self
+            .allocations
+            .iter()
+            .any(|a| a.base < base + bytes && base < a.base + a.bytes);
+        if bytes == 0 || !base.is_multiple_of(8) || clash || base + bytes > window::GLOBAL {
+            return Err(Error::new(
+                ErrorKind::InvalidValue,
+                format!("host memory at 0x{base:x} cannot be registered"),
+            ));
+        }
+        self.freed
+            .retain(|(start, size)| start + size <= base || *start >= base + bytes);
+        let words = Words::Host {
+            address,
+            words: bytes.div_ceil(8) as usize,
+        };
+        let index = self.allocations.partition_point(|a| a.base < base);
+        let defined = Box::default();
+        self.allocations.insert(
+            index,
+            Allocation {
+                base,
+                bytes,
+                words,
+                defined,
+                read_only: false,
+                pool,
+            },
+        );
+        Ok(())
+    }
+
+    pub(crate) fn set_read_only(&mut self, base: u64) {
+        if let Some(allocation) = self
+            .allocations
+            .iter_mut()
+            .find(|allocation| allocation.base == base)
+        {
+            allocation.read_only = true;
+        }
+    }
+
+    pub(crate) fn free(&mut self, base: u64) -> Result<(), Error> {
+        match self
+            .allocations
+            .binary_search_by_key(&base, |allocation| allocation.base)
+        {
+            Ok(index) => {
+                let allocation = self.allocations.remove(index);
+                if let Words::Own(_) = allocation.words {
+                    self.pools[allocation.pool].used -=
+                        allocation.bytes.next_multiple_of(ALIGNMENT);
+                }
+                self.freed.push((base, allocation.bytes));
+                Ok(())
+            }
+            Err(_) => Err(Error::new(
+                ErrorKind::NotFound,
+                format!("0x{base:x} is not the start of an allocation"),
+            )),
+        }
+    }
+
+    /// The allocation that was freed and held this address.
+    pub(crate) fn was_freed(&self, address: u64) -> Option<(u64, u64)> {
+        let after = self
+            .freed
+            .iter()
+            .find(|(base, bytes)| (*base..base + bytes).contains(&address));
+        after.copied()
+    }
+
+    /// The allocation that holds an address; `hint` is where the last one was found.
+    #[inline(always)]
+    pub(crate) fn find(&self, address: u64, hint: &mut usize) -> Option<&Allocation> {
+        if let Some(allocation) = self.allocations.get(*hint)
+            && address.wrapping_sub(allocation.base) < allocation.bytes
+        {
+            return Some(allocation);
+        }
+        let index = self
+            .allocations
+            .partition_point(|allocation| allocation.base <= address)
+            .checked_sub(1)?;
+        let allocation = &self.allocations[index];
+        if address - allocation.base >= allocation.bytes {
+            return None;
+        }
+        *hint = index;
+        Some(allocation)
+    }
+
+    /// The allocation nearest below an address, for a message.
+    pub(crate) fn nearest(&self, address: u64) -> Option<&Allocation> {
+        let index = self
+            .allocations
+            .partition_point(|allocation| allocation.base <= address);
+        self.allocations.get(index.saturating_sub(1))
+    }
+
+    fn range(&self, address: u64, bytes: u64) -> Result<(&Allocation, u64), Error> {
+        let allocation = self
+            .find(address, &mut 0)
+            .filter(|a| bytes <= a.bytes - (address - a.base));
+        match allocation {
+            Some(allocation) => Ok((allocation, address - allocation.base)),
+            None => Err(Error::new(
+                ErrorKind::InvalidValue,
+                format!("{bytes} bytes at 0x{address:x} are not within one allocation"),
+            )),
+        }
+    }
+
+    pub(crate) fn write(&self, address: u64, data: &[u8]) -> Result<(), Error> {
+        if data.is_empty() {
+            return Ok(());
+        }
+        let (allocation, offset) = self.range(address, data.len() as u64)?;
+        allocation.write(offset, data);
+        Ok(())
+    }
+
+    pub(crate) fn read(&self, address: u64, data: &mut [u8]) -> Result<(), Error> {
+        if data.is_empty() {
+            return Ok(());
+        }
+        let (allocation, offset) = self.range(address, data.len() as u64)?;
+        allocation.read(offset, data);
+        Ok(())
+    }
+
+    /// Copies within the device.
+    pub(crate) fn copy(&self, to: u64, from: u64, bytes: u64) -> Result<(), Error> {
+        self.range(to, bytes.max(1))?;
+        let (source, offset) = self.range(from, bytes.max(1))?;
+        let mut data = vec![0; bytes as usize];
+        source.read(offset, &mut data);
+        let undefined: Vec<u64> = (0..bytes)
+            .filter(|byte| !source.is_defined(offset + byte, 1))
+            .collect();
+        self.write(to, &data)?;
+        if let Ok((target, offset)) = self.range(to, bytes.max(1)) {
+            for byte in undefined {
+                target.undefine(offset + byte);
+            }
+        }
+        Ok(())
+    }
+
+    /// Fills with a repeated pattern of 1, 2 or 4 bytes.
+    pub(crate) fn fill(&self, address: u64, pattern: &[u8], count: u64) -> Result<(), Error> {
+        let bytes = count.saturating_mul(pattern.len() as u64);
+        if bytes == 0 {
+            return Ok(());
+        }
+        let (allocation, offset) = self.range(address, bytes)?;
+        let chunk: Vec<u8> = pattern
+            .iter()
+            .copied()
+            .cycle()
+            .take(bytes.min(4096) as usize)
+            .collect();
+        let mut done = 0;
+        while done < bytes {
+            let part = (bytes - done).min(chunk.len() as u64);
+            allocation.write(offset + done, &chunk[..part as usize]);
+            done += part;
+        }
+        Ok(())
+    }
+}
+
+macro_rules! atomics {
+    ($load:ident, $store:ident, $update:ident, $atomic:ty, $value:ty) => {
+        #[inline(always)]
+        fn $load(&self, offset: u64) -> $value {
+            self.at::<$atomic>(offset).load(Relaxed)
+        }
+
+        #[inline(always)]
+        fn $store(&self, offset: u64, value: $value) {
+            self.at::<$atomic>(offset).store(value, Relaxed);
+        }
+
+        fn $update(&self, offset: u64, mut f: impl FnMut(u64) -> u64) -> u64 {
+            let cell = self.at::<$atomic>(offset);
+            let mut old = cell.load(Relaxed);
+            loop {
+                match cell.compare_exchange_weak(old, f(u64::from(old)) as $value, Relaxed, Relaxed)
+                {
+                    Ok(_) => return u64::from(old),
+                    Err(now) => old = now,
+                }
+            }
+        }
+    };
+}
+
+/// An atomic integer of which a buffer may be viewed as many.
+trait Cell {}
+impl Cell for AtomicU8 {}
+impl Cell for AtomicU16 {}
+impl Cell for AtomicU32 {}
+impl Cell for AtomicU64 {}
+
+impl Allocation {
+    /// A cell at a byte offset that is a multiple of its size and within the allocation.
+    #[inline(always)]
+    fn at<T: Cell>(&self, offset: u64) -> &T {
+        let size = size_of::<T>() as u64;
+        assert!(offset.is_multiple_of(size) && offset + size <= self.words.bytes());
+        // SAFETY: the assertion keeps the cell within the buffer and aligned; every access to the buffer is atomic, and all
+        // bit patterns are valid for the four types that implement Cell.
+        unsafe { &*self.words.pointer().add(offset as usize).cast::<T>() }
+    }
+
+    atomics!(load8, store8, update8, AtomicU8, u8);
+    atomics!(load16, store16, update16, AtomicU16, u16);
+    atomics!(load32, store32, update32, AtomicU32, u32);
+    atomics!(load64, store64, update64, AtomicU64, u64);
+
+    /// Reads 1, 2, 4 or 8 bytes at an aligned offset.
+    #[inline(always)]
+    pub(crate) fn load(&self, offset: u64, bytes: u8) -> u64 {
+        match bytes {
+            1 => u64::from(self.load8(offset)),
+            2 => u64::from(self.load16(offset)),
+            4 => u64::from(self.load32(offset)),
+            _ => self.load64(offset),
+        }
+    }
+
+    /// Writes 1, 2, 4 or 8 bytes at an aligned offset.
+    #[inline(always)]
+    pub(crate) fn store(&self, offset: u64, bytes: u8, value: u64) {
+        match bytes {
+            1 => self.store8(offset, value as u8),
+            2 => self.store16(offset, value as u16),
+            4 => self.store32(offset, value as u32),
+            _ => self.store64(offset, value),
+        }
+    }
+
+    /// Replaces a value by a function of it, as one step, and returns the old one.
+    pub(crate) fn update(&self, offset: u64, bytes: u8, f: impl FnMut(u64) -> u64) -> u64 {
+        match bytes {
+            1 => self.update8(offset, f),
+            2 => self.update16(offset, f),
+            4 => self.update32(offset, f),
+            _ => self.update64(offset, f),
+        }
+    }
+
+    pub(crate) fn write(&self, offset: u64, data: &[u8]) {
+        let head = (offset.next_multiple_of(8) - offset).min(data.len() as u64) as usize;
+        for (i, &byte) in data[..head].iter().enumerate() {
+            self.store8(offset + i as u64, byte);
+        }
+        let chunks = data[head..].chunks_exact(8);
+        let tail = chunks.remainder();
+        for (i, chunk) in chunks.enumerate() {
+            let mut word = [0; 8];
+            word.copy_from_slice(chunk);
+            self.store64(
+                offset + head as u64 + 8 * i as u64,
+                u64::from_le_bytes(word),
+            );
+        }
+        for (i, &byte) in tail.iter().enumerate() {
+            self.store8(offset + (data.len() - tail.len() + i) as u64, byte);
+        }
+        self.define(offset, data.len() as u64);
+    }
+
+    pub(crate) fn read(&self, offset: u64, data: &mut [u8]) {
+        let head = (offset.next_multiple_of(8) - offset).min(data.len() as u64) as usize;
+        for (i, byte) in data[..head].iter_mut().enumerate() {
+            *byte = self.load8(offset + i as u64);
+        }
+        let length = data.len();
+        let mut chunks = data[head..].chunks_exact_mut(8);
+        let mut at = offset + head as u64;
+        for chunk in chunks.by_ref() {
+            chunk.copy_from_slice(&self.load64(at).to_le_bytes());
+            at += 8;
+        }
+        let tail = chunks.into_remainder();
+        let start = length - tail.len();
+        for (i, byte) in tail.iter_mut().enumerate() {
+            *byte = self.load8(offset + (start + i) as u64);
+        }
+    }
+
+    /// Marks bytes as written.
+    pub(crate) fn define(&self, offset: u64, bytes: u64) {
+        if self.defined.is_empty() {
+            return;
+        }
+        let mut at = offset;
+        while at < offset + bytes {
+            let bit = at % 64;
+            let count = (64 - bit).min(offset + bytes - at);
+            let mask = if count == 64 {
+                u64::MAX
+            } else {
+                ((1 << count) - 1) << bit
+            };
+            let word = &self.defined[(at / 64) as usize];
+            if word.load(Relaxed) & mask != mask {
+                word.fetch_or(mask, Relaxed);
+            }
+            at += count;
+        }
+    }
+
+    /// Loads 4 bytes for each lane; the addresses are those of 4 aligned bytes within the allocation, counted from `base`.
+    #[inline(always)]
+    pub(crate) fn gather32(&self, addresses: &[u64; 32], base: u64) -> [u32; 32] {
+        let mut out = [0; 32];
+        for (value, address) in out.iter_mut().zip(addresses) {
+            *value = self.load32(address.wrapping_sub(base));
+        }
+        out
+    }
+
+    /// As [`Self::gather32`], of 8 bytes.
+    #[inline(always)]
+    pub(crate) fn gather64(&self, addresses: &[u64; 32], base: u64) -> [u64; 32] {
+        let mut out = [0; 32];
+        for (value, address) in out.iter_mut().zip(addresses) {
+            *value = self.load64(address.wrapping_sub(base));
+        }
+        out
+    }
+
+    /// Whether all bytes of a range were written.
+    #[inline]
+    pub(crate) fn is_defined_range(&self, offset: u64, bytes: u64) -> bool {
+        let mut at = offset;
+        while at < offset + bytes {
+            let part = (64 - at % 64).min(offset + bytes - at).min(16);
+            if !self.is_defined(at, part) {
+                return false;
+            }
+            at += part;
+        }
+        true
+    }
+
+    fn undefine(&self, offset: u64) {
+        if self.defined.is_empty() {
+            return;
+        }
+        self.defined[(offset / 64) as usize].fetch_and(!(1 << (offset % 64)), Relaxed);
+    }
+
+    /// Whether all of at most 16 bytes were written.
+    #[inline(always)]
+    pub(crate) fn is_defined(&self, offset: u64, bytes: u64) -> bool {
+        if self.defined.is_empty() {
+            return true;
+        }
+        let bit = offset % 64;
+        let word = self.defined[(offset / 64) as usize].load(Relaxed);
+        if bit + bytes <= 64 {
+            let mask = ((1 << bytes) - 1) << bit;
+            word & mask == mask
+        } else {
+            (offset..offset + bytes)
+                .all(|at| self.defined[(at / 64) as usize].load(Relaxed) >> (at % 64) & 1 == 1)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn memory_of(bytes: u64) -> GlobalMemory {
+        let mut memory = GlobalMemory::new();
+        memory.add_pool(bytes);
+        memory
+    }
+
+    #[test]
+    fn copies_of_every_alignment() {
+        let mut memory = memory_of(1 << 20);
+        let base = memory.allocate(0, 100, 1).unwrap();
+        assert_eq!(base % 256, 0);
+        let data: Vec<u8> = (0..40).collect();
+        for offset in 0..20 {
+            memory.write(base + offset, &data).unwrap();
+            let mut back = vec![0; 40];
+            memory.read(base + offset, &mut back).unwrap();
+            assert_eq!(back, data);
+        }
+        assert!(memory.write(base + 61, &data).is_err());
+        assert!(memory.write(base - 1, &data).is_err());
+        memory.fill(base + 2, &[1, 2], 10).unwrap();
+        let mut back = vec![0; 4];
+        memory.read(base + 4, &mut back).unwrap();
+        assert_eq!(back, [1, 2, 1, 2]);
+    }
+
+    #[test]
+    fn freed_addresses_are_remembered_and_memory_is_bounded() {
+        let mut memory = memory_of(1024);
+        let first = memory.allocate(0, 512, 1).unwrap();
+        assert_eq!(
+            memory.allocate(0, 600, 1).unwrap_err().kind(),
+            ErrorKind::OutOfMemory
+        );
+        memory.free(first).unwrap();
+        assert!(memory.free(first).is_err());
+        let second = memory.allocate(0, 512, 1).unwrap();
+        assert_ne!(first, second);
+        assert_eq!(memory.was_freed(first + 5), Some((first, 512)));
+        assert!(memory.find(first, &mut 0).is_none());
+    }
+
+    #[test]
+    fn copies_carry_what_was_written() {
+        let mut memory = memory_of(1 << 20);
+        let (a, b) = (
+            memory.allocate(0, 64, 1).unwrap(),
+            memory.allocate(0, 64, 1).unwrap(),
+        );
+        memory.write(a, &[1, 2]).unwrap();
+        memory.copy(b, a, 3).unwrap();
+        let target = memory.find(b, &mut 0).unwrap();
+        assert!(target.is_defined(0, 2) && !target.is_defined(2, 1));
+    }
+}
