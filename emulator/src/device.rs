@@ -10,6 +10,7 @@ use crate::exec;
 use crate::memory::global::GlobalMemory;
 use crate::program::{KernelCode, Parameter, module};
 use crate::ptx;
+use crate::tma::map::{TensorMap, TiledArguments};
 
 /// What an emulated device is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -249,8 +250,12 @@ impl Device {
             };
             let bytes = variable.count.unwrap_or(0) * u64::from(variable.element);
             let mut contents = module::contents(variable, &addresses);
-            contents.resize(bytes as usize, 0);
-            write(&self.memory).write(base, &contents)?;
+            contents.truncate(bytes as usize);
+            let memory = write(&self.memory);
+            memory.write(base, &contents)?;
+            // The rest is zero, as memory is when it is allocated; it counts as written.
+            memory.define(base + contents.len() as u64, bytes - contents.len() as u64)?;
+            drop(memory);
             if variable.space == ptx::ast::Space::Const {
                 write(&self.memory).set_read_only(base);
             }
@@ -373,6 +378,54 @@ impl Kernel {
 impl fmt::Debug for Kernel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Kernel").field(&self.code.name).finish()
+    }
+}
+
+/// A tensor as `cuTensorMapEncodeTiled` describes it, with the numbers of that function's enums.
+#[derive(Debug, Clone, Copy)]
+pub struct TensorMapOptions<'a> {
+    /// `CUtensorMapDataType`.
+    pub data_type: u32,
+    /// Where the tensor begins in device memory.
+    pub address: u64,
+    /// Elements of each dimension, the innermost first.
+    pub extents: &'a [u64],
+    /// Bytes from one element to the next of each dimension but the innermost.
+    pub strides: &'a [u64],
+    /// Elements of a tile, by dimension.
+    pub tile: &'a [u32],
+    /// Steps of the elements that are copied, by dimension.
+    pub element_strides: &'a [u32],
+    /// `CUtensorMapInterleave`.
+    pub interleave: u32,
+    /// `CUtensorMapSwizzle`.
+    pub swizzle: u32,
+    /// `CUtensorMapL2promotion`.
+    pub promotion: u32,
+    /// `CUtensorMapFloatOOBfill`.
+    pub fill: u32,
+}
+
+/// The 128 bytes of a tensor map. Their layout is this device's own.
+///
+/// # Errors
+/// Which argument breaks which rule.
+pub fn encode_tensor_map(options: &TensorMapOptions<'_>) -> Result<[u64; 16], Error> {
+    let arguments = TiledArguments {
+        data_type: options.data_type,
+        address: options.address,
+        extents: options.extents,
+        strides: options.strides,
+        tile: options.tile,
+        element_strides: options.element_strides,
+        interleave: options.interleave,
+        swizzle: options.swizzle,
+        promotion: options.promotion,
+        fill: options.fill,
+    };
+    match TensorMap::encode(&arguments) {
+        Ok(map) => Ok(map.to_words()),
+        Err(what) => Err(Error::new(ErrorKind::InvalidValue, what)),
     }
 }
 

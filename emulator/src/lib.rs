@@ -66,6 +66,9 @@ mod ptx;
 mod tensor;
 mod tma;
 
-pub use device::{Device, DeviceOptions, Kernel, Launch, Limits, Module, Report};
+pub use device::{
+    Device, DeviceOptions, Kernel, Launch, Limits, Module, Report, TensorMapOptions,
+    encode_tensor_map,
+};
 pub use error::{Error, ErrorKind};
 pub use program::Parameter;

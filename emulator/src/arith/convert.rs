@@ -1,7 +1,7 @@
 //! `cvt` between any two types.
 
 use super::Round;
-use super::float::{flush, saturate};
+use super::float::flush;
 use super::format::{BF16, E4M3, E5M2, F16, F32, F64, Format, Number, TF32};
 
 /// One side of a conversion.
@@ -69,11 +69,7 @@ pub(crate) fn convert(conversion: &Conversion, bits: u64) -> u64 {
         (from, Kind::Float(to)) => {
             let value = integer(from, bits);
             let result = to.round(value < 0, value.unsigned_abs(), 0, false, c.round, false);
-            if c.sat && to == F32 {
-                u64::from(saturate(result as u32))
-            } else {
-                result
-            }
+            if c.sat { to_unit(to, result) } else { result }
         }
         (from, to) => {
             let mut value = integer(from, bits);
@@ -168,12 +164,27 @@ fn float_to_int(c: &Conversion, from: Format, bits: u64, low: i128, high: i128, 
     }
 }
 
+/// `.sat` of a floating-point result: to [0, 1], with NaN to +0. Through F64, which holds any of these formats.
+fn to_unit(format: Format, bits: u64) -> u64 {
+    let value = f64::from_bits(F64.convert(&format, bits, Round::Near, false));
+    let clamped = if value > 0.0 { value.min(1.0) } else { 0.0 };
+    format.convert(&F64, clamped.to_bits(), Round::Near, false)
+}
+
 fn float_to_float(c: &Conversion, from: Format, to: Format, bits: u64) -> u64 {
     let mut bits = if c.ftz && from == F32 {
         u64::from(flush(bits as u32))
     } else {
         bits
     };
+    // Of the source, as the largest negative number of a format without infinities may round to NaN.
+    let is_negative = matches!(
+        from.unpack(bits),
+        Number::Infinity { negative: true } | Number::Finite { negative: true, .. }
+    );
+    if c.relu && is_negative {
+        return 0;
+    }
     if c.integral
         && let Number::Finite {
             negative,
@@ -194,106 +205,10 @@ fn float_to_float(c: &Conversion, from: Format, to: Format, bits: u64) -> u64 {
         result = u64::from(flush(result as u32));
     }
     if c.sat {
-        result = match to {
-            F32 => u64::from(saturate(result as u32)),
-            F64 => {
-                let value = f64::from_bits(result);
-                if value > 0.0 {
-                    value.min(1.0).to_bits()
-                } else {
-                    0
-                }
-            }
-            _ => {
-                let wide = F32.convert(&to, result, Round::Near, false) as u32;
-                to.convert(&F32, u64::from(saturate(wide)), Round::Near, false)
-            }
-        };
-    }
-    if c.relu && to.unpack(result) != Number::Nan {
-        let wide = f64::from_bits(F64.convert(&to, result, Round::Near, false));
-        if wide.is_sign_negative() {
-            return 0;
-        }
+        result = to_unit(to, result);
     }
     result
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn cvt(opcode: &str, bits: u64) -> u64 {
-        let mut c = Conversion {
-            from: Kind::Unsigned(32),
-            to: Kind::Unsigned(32),
-            round: Round::Near,
-            integral: false,
-            ftz: false,
-            sat: false,
-            satfinite: false,
-            relu: false,
-        };
-        let mut kinds = Vec::new();
-        for modifier in opcode.split('.') {
-            match modifier {
-                "rni" => (c.integral, c.round) = (true, Round::Near),
-                "rzi" => (c.integral, c.round) = (true, Round::Zero),
-                "rmi" => (c.integral, c.round) = (true, Round::Down),
-                "rpi" => (c.integral, c.round) = (true, Round::Up),
-                "rz" => c.round = Round::Zero,
-                "rn" => {}
-                "sat" => c.sat = true,
-                "satfinite" => c.satfinite = true,
-                name => kinds.push(Kind::parse(name).unwrap()),
-            }
-        }
-        (c.to, c.from) = (kinds[0], kinds[1]);
-        convert(&c, bits)
-    }
-
-    proptest! {
-        #[test]
-        fn as_the_host(bits: u32, wide: u64) {
-            let x = f32::from_bits(bits);
-            prop_assert_eq!(cvt("rzi.s32.f32", u64::from(bits)) as i32, x as i32);
-            prop_assert_eq!(cvt("rzi.u32.f32", u64::from(bits)) as u32, x as u32);
-            if !x.is_nan() {
-                prop_assert_eq!(cvt("rni.f32.f32", u64::from(bits)) as u32, x.round_ties_even().to_bits());
-                prop_assert_eq!(cvt("rmi.f32.f32", u64::from(bits)) as u32, x.floor().to_bits());
-                prop_assert_eq!(cvt("rpi.f32.f32", u64::from(bits)) as u32, x.ceil().to_bits());
-                prop_assert_eq!(cvt("rzi.s64.f32", u64::from(bits)) as i64, x as i64);
-                prop_assert_eq!(cvt("f64.f32", u64::from(bits)), f64::from(x).to_bits());
-            }
-            prop_assert_eq!(cvt("rn.f32.u64", wide) as u32, (wide as f32).to_bits());
-            prop_assert_eq!(cvt("rn.f32.s64", wide) as u32, (wide as i64 as f32).to_bits());
-            prop_assert_eq!(cvt("rn.f64.s64", wide), (wide as i64 as f64).to_bits());
-            prop_assert_eq!(cvt("rn.f32.s32", wide) as u32, (wide as i32 as f32).to_bits());
-            prop_assert_eq!(cvt("s64.s32", wide) as i64, i64::from(wide as i32));
-            prop_assert_eq!(cvt("s32.s8", wide) as i32, i32::from(wide as i8));
-            prop_assert_eq!(cvt("u16.u32", wide), wide & 0xffff);
-            prop_assert_eq!(cvt("sat.u8.s32", wide) as i32, (wide as i32).clamp(0, 255));
-        }
-    }
-
-    #[test]
-    fn special_values() {
-        assert_eq!(cvt("rzi.s32.f32", 0x7fc0_0000), 0);
-        assert_eq!(cvt("rzi.s64.f32", 0x7fc0_0000), 1 << 63);
-        assert_eq!(cvt("rzi.s32.f64", f64::NAN.to_bits()) as u32, 1 << 31);
-        assert_eq!(cvt("rzi.u32.f32", u64::from((-5f32).to_bits())), 0);
-        assert_eq!(
-            cvt("rn.satfinite.e4m3.f32", u64::from(1000f32.to_bits())),
-            0x7e
-        );
-        assert_eq!(
-            cvt("sat.f32.f32", u64::from(7f32.to_bits())),
-            u64::from(1f32.to_bits())
-        );
-        assert_eq!(
-            cvt("rni.f32.f32", u64::from((-0.25f32).to_bits())),
-            0x8000_0000
-        );
-    }
-}
+mod tests;

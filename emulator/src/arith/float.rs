@@ -1,7 +1,9 @@
 //! Addition, multiplication, division and their kind, in every rounding direction.
 
+use std::num::FpCategory;
+
 use super::Round;
-use super::format::{f64_to_f32, fma_f64};
+use super::format::{F64, Number, f64_to_f32, fma_f64};
 
 /// The NaN that `f32` instructions return.
 const NAN: u32 = 0x7fff_ffff;
@@ -142,38 +144,46 @@ pub(crate) fn mul_f64(a: f64, b: f64, round: Round) -> f64 {
     }
 }
 
-/// Moves a correctly rounded result to a directed one, given the sign of (exact − result).
-fn direct(result: f64, error: f64, round: Round) -> f64 {
-    if error == 0.0 || error.is_nan() || !result.is_finite() {
-        return result;
-    }
-    match round {
-        Round::Near | Round::NearAway => result,
-        Round::Down if error < 0.0 => result.next_down(),
-        Round::Up if error > 0.0 => result.next_up(),
-        Round::Zero if result > 0.0 && error < 0.0 => result.next_down(),
-        Round::Zero if result < 0.0 && error > 0.0 => result.next_up(),
-        _ => result,
-    }
-}
-
-/// `a / b`. Directed roundings are exact while the remainder is a normal number.
+/// `a / b`.
 pub(crate) fn div_f64(a: f64, b: f64, round: Round) -> f64 {
     let quotient = a / b;
-    if round == Round::Near {
+    // Zeros, infinities and NaN do not depend on the direction; an overflow does, and comes of finite operands.
+    if round == Round::Near || !a.is_finite() || !b.is_finite() || a == 0.0 || b == 0.0 {
         return quotient;
     }
-    let rest = (-quotient).mul_add(b, a);
-    direct(quotient, if b > 0.0 { rest } else { -rest }, round)
+    let ((an, am, ae), (bn, bm, be)) = (parts(a), parts(b));
+    // With 127 bits above and at most 53 below, at least 74 bits of the quotient are exact.
+    let lift = am.leading_zeros() - 1;
+    let am = am << lift;
+    let exponent = ae - lift as i32 - be;
+    let sticky = am % bm != 0;
+    f64::from_bits(F64.round(an != bn, am / bm, exponent, sticky, round, false))
 }
 
-/// The square root. Directed roundings are exact while the remainder is a normal number.
+/// The square root.
 pub(crate) fn sqrt_f64(a: f64, round: Round) -> f64 {
-    let root = a.sqrt();
-    if round == Round::Near {
-        root
-    } else {
-        direct(root, (-root).mul_add(root, a), round)
+    if round == Round::Near || !a.is_finite() || a <= 0.0 {
+        return a.sqrt();
+    }
+    let (_, significand, exponent) = parts(a);
+    // An even exponent, and as many bits as fit: the root then has at least 62.
+    let lift = (significand.leading_zeros() - 2) as i32;
+    let lift = lift - (exponent - lift) % 2;
+    let (significand, exponent) = (significand << lift, exponent - lift);
+    let root = significand.isqrt();
+    let sticky = root * root != significand;
+    f64::from_bits(F64.round(false, root, exponent / 2, sticky, round, false))
+}
+
+/// Sign, significand and exponent of a finite number.
+fn parts(value: f64) -> (bool, u128, i32) {
+    match F64.unpack(value.to_bits()) {
+        Number::Finite {
+            negative,
+            significand,
+            exponent,
+        } => (negative, u128::from(significand), exponent),
+        _ => (false, 0, 0),
     }
 }
 
@@ -215,6 +225,18 @@ pub(crate) fn max_f32(a: f32, b: f32, nan: bool) -> u32 {
     }
 }
 
+/// `min.xorsign.abs` and `max.xorsign.abs`: that of the magnitudes, with the product's sign.
+pub(crate) fn xorsign_f32(a: f32, b: f32, nan: bool, is_max: bool) -> u32 {
+    let sign = (a.to_bits() ^ b.to_bits()) & 1 << 31;
+    let result = if is_max {
+        max_f32(a.abs(), b.abs(), nan)
+    } else {
+        min_f32(a.abs(), b.abs(), nan)
+    };
+    // NaN stays canonical.
+    if result == NAN { NAN } else { result | sign }
+}
+
 /// `min` of `f64`.
 pub(crate) fn min_f64(a: f64, b: f64) -> f64 {
     if a.is_nan() {
@@ -237,95 +259,33 @@ pub(crate) fn max_f64(a: f64, b: f64) -> f64 {
     }
 }
 
+/// What `testp` asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Test {
+    Finite,
+    Infinite,
+    Number,
+    NotANumber,
+    Normal,
+    Subnormal,
+}
+
+/// `testp`, which counts zeros as normal.
+pub(crate) fn testp(test: Test, category: FpCategory) -> bool {
+    match test {
+        Test::Finite => !matches!(category, FpCategory::Nan | FpCategory::Infinite),
+        Test::Infinite => category == FpCategory::Infinite,
+        Test::Number => category != FpCategory::Nan,
+        Test::NotANumber => category == FpCategory::Nan,
+        Test::Normal => matches!(category, FpCategory::Normal | FpCategory::Zero),
+        Test::Subnormal => category == FpCategory::Subnormal,
+    }
+}
+
 /// `a × b + c` of 16-bit floats held as `f32`, as an `f64` that rounds to the format as if done once.
 pub(crate) fn fma_half(a: f32, b: f32, c: f32) -> f64 {
     add_to_odd(f64::from(a) * f64::from(b), f64::from(c))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::format::{F16, F64};
-    use super::*;
-    use proptest::prelude::*;
-
-    const DIRECTED: [Round; 3] = [Round::Zero, Round::Down, Round::Up];
-
-    /// Holds a directed result against an exact comparison with its neighbours.
-    fn check(result: f32, round: Round, compare: impl Fn(f32) -> std::cmp::Ordering) -> bool {
-        use std::cmp::Ordering::*;
-        // `compare(x)`: x against the exact value.
-        let (lower, upper) = (compare(result.next_down()), compare(result.next_up()));
-        match (compare(result), round) {
-            (Equal, _) => true,
-            (Less, Round::Down) => upper == Greater,
-            (Greater, Round::Up) => lower == Less,
-            (Less, Round::Zero) => result >= 0.0 && upper == Greater,
-            (Greater, Round::Zero) => result <= 0.0 && lower == Less,
-            _ => false,
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn directed_products_are_tight(a in -1e10f32..1e10, b in -1e10f32..1e10) {
-            let exact = f64::from(a) * f64::from(b);
-            for round in DIRECTED {
-                let result = f32::from_bits(mul_f32(a, b, round));
-                prop_assert!(check(result, round, |x| f64::from(x).total_cmp(&exact)), "{a} {b} {round:?}");
-            }
-        }
-
-        #[test]
-        fn directed_quotients_are_tight(a in 1e-3f32..1e10, b in 1e-3f32..1e10) {
-            for round in DIRECTED {
-                let result = f32::from_bits(div_f32(a, b, round));
-                // x against a / b is x b against a, and x b is exact in f64.
-                prop_assert!(check(result, round, |x| (f64::from(x) * f64::from(b)).total_cmp(&f64::from(a))));
-                let root = f32::from_bits(sqrt_f32(a, round));
-                prop_assert!(check(root, round, |x| (f64::from(x) * f64::from(x)).total_cmp(&f64::from(a))));
-            }
-        }
-
-        #[test]
-        fn directed_sums_are_tight(a in -1e6f32..1e6, b in -1.0f32..1.0) {
-            // Both are multiples of 2^-149 far from overflow: the sum of f64 is exact but for tiny b, which TwoSum covers.
-            let exact = f64::from(a) + f64::from(b);
-            prop_assume!(exact - f64::from(a) == f64::from(b));
-            for round in DIRECTED {
-                let result = f32::from_bits(add_f32(a, b, round));
-                prop_assert!(check(result, round, |x| f64::from(x).partial_cmp(&exact).unwrap()), "{a} {b} {round:?} {result}");
-            }
-        }
-
-        #[test]
-        fn half_fma_rounds_once(a: u16, b: u16, c: u16) {
-            let wide = super::super::half::f16_to_f32;
-            let (a, b, c) = (wide(a), wide(b), wide(c));
-            prop_assume!(a.is_finite() && b.is_finite() && c.is_finite());
-            // In units of 2^-48 everything is an integer below 2^100.
-            let units = |x: f32, scale: i32| (f64::from(x) * 2f64.powi(scale)) as i128;
-            let exact = units(a, 24) * units(b, 24) + (units(c, 24) << 24);
-            let found = F16.convert(&F64, fma_half(a, b, c).to_bits(), Round::Near, false);
-            if exact != 0 {
-                prop_assert_eq!(found, F16.round(exact < 0, exact.unsigned_abs(), -48, false, Round::Near, false));
-            }
-        }
-    }
-
-    #[test]
-    fn zeros_and_nans() {
-        assert_eq!(add_f32(1.0, -1.0, Round::Down), 0x8000_0000);
-        assert_eq!(add_f32(1.0, -1.0, Round::Up), 0);
-        assert_eq!(add_f32(-0.0, -0.0, Round::Zero), 0x8000_0000);
-        assert_eq!(add_f32(f32::INFINITY, f32::NEG_INFINITY, Round::Near), NAN);
-        assert_eq!(min_f32(f32::NAN, 2.0, false), 2f32.to_bits());
-        assert_eq!(min_f32(f32::NAN, 2.0, true), NAN);
-        assert_eq!(min_f32(0.0, -0.0, false), 0x8000_0000);
-        assert_eq!(max_f32(-0.0, 0.0, false), 0);
-        assert_eq!(saturate(NAN), 0);
-        assert_eq!(saturate((-3f32).to_bits()), 0);
-        assert_eq!(saturate(3f32.to_bits()), 1f32.to_bits());
-        assert_eq!(flush(0x8000_0001), 0x8000_0000);
-        assert_eq!(mul_f64(-0.0, 3.0, Round::Up).to_bits(), (-0.0f64).to_bits());
-    }
-}
+mod tests;

@@ -69,7 +69,7 @@ pub(crate) fn f32_to_bf16(value: f32) -> u16 {
 #[cfg(test)]
 mod tests {
     use super::super::Round;
-    use super::super::format::{BF16, F16, F32};
+    use super::super::format::{BF16, F16, F32, Format};
     use super::*;
     use proptest::prelude::*;
 
@@ -91,6 +91,22 @@ mod tests {
             for bits in [bits, bits & 0x807f_ffff | (0x5f + shrink) << 23] {
                 prop_assert_eq!(u64::from(f32_to_f16(f32::from_bits(bits))), F16.convert(&F32, u64::from(bits), Round::Near, false));
                 prop_assert_eq!(u64::from(f32_to_bf16(f32::from_bits(bits))), BF16.convert(&F32, u64::from(bits), Round::Near, false));
+            }
+        }
+    }
+
+    #[test]
+    fn narrowing_at_every_boundary() {
+        // All that a rounding to 7 or 10 bits of fraction can meet: the bits kept, the half, and one bit to each side.
+        for kept in 0..1u32 << 19 {
+            for rest in [0, 1, 0xfff, 0x1000, 0x1001, 0x1fff] {
+                let bits = kept << 13 | rest;
+                let x = f32::from_bits(bits);
+                let exact = |format: &Format| {
+                    format.convert(&F32, u64::from(bits), Round::Near, false) as u16
+                };
+                assert_eq!(f32_to_f16(x), exact(&F16), "{x:e}");
+                assert_eq!(f32_to_bf16(x), exact(&BF16), "{x:e}");
             }
         }
     }

@@ -175,94 +175,79 @@ pub(crate) fn dp2a(a: u32, b: u32, c: u32, a_signed: bool, b_signed: bool, high:
     sum
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
+/// `bmsk`: ones from bit `start`, `length` of them.
+pub(crate) fn bmsk(start: u32, length: u32, wrap: bool) -> u32 {
+    let (start, length) = if wrap {
+        (start & 31, length & 31)
+    } else {
+        (start.min(32), length.min(32))
+    };
+    // 64 bits hold any of these shifts; what goes beyond bit 31 is lost.
+    (((1u64 << length) - 1) << start) as u32
+}
 
-    /// The PTX manual's own pseudo-code for `bfe`.
-    fn bfe_manual(a: u64, pos: u32, len: u32, bits: u32, signed: bool) -> u64 {
-        let msb = bits - 1;
-        let (pos, len) = (pos & 0xff, len & 0xff);
-        let sbit = if !signed || len == 0 {
-            0
-        } else {
-            (a >> (pos + len - 1).min(msb)) & 1
-        };
-        let mut d = 0;
-        for i in 0..=msb {
-            let bit = if i < len && pos + i <= msb {
-                (a >> (pos + i)) & 1
-            } else {
-                sbit
-            };
-            d |= bit << i;
-        }
-        d
+/// `szext`: the low `length` bits, extended with zeros or their sign. None gives 0.
+pub(crate) fn szext(value: u32, length: u32, signed: bool, wrap: bool) -> u32 {
+    let length = if wrap { length & 31 } else { length.min(32) };
+    if length == 0 {
+        return 0;
     }
-
-    fn bfi_manual(a: u64, b: u64, pos: u32, len: u32, bits: u32) -> u64 {
-        let (pos, len) = (pos & 0xff, len & 0xff);
-        let mut f = b;
-        for i in 0..len {
-            if pos + i < bits {
-                f = f & !(1 << (pos + i)) | ((a >> i) & 1) << (pos + i);
-            }
-        }
-        f
-    }
-
-    proptest! {
-        #[test]
-        fn fields_as_the_manual_says(a: u64, b: u64, pos in 0u32..300, len in 0u32..60) {
-            for signed in [false, true] {
-                prop_assert_eq!(bfe(a, pos, len, 64, signed), bfe_manual(a, pos, len, 64, signed));
-                let a = a & 0xffff_ffff;
-                prop_assert_eq!(bfe(a, pos, len, 32, signed), bfe_manual(a, pos, len, 32, signed));
-            }
-            prop_assert_eq!(bfi(a, b, pos, len, 64), bfi_manual(a, b, pos, len, 64));
-            let low = 0xffff_ffff;
-            prop_assert_eq!(bfi(a & low, b & low, pos, len, 32) & low, bfi_manual(a & low, b & low, pos, len, 32));
-        }
-
-        #[test]
-        fn three_input_logic(a: u32, b: u32, c: u32) {
-            prop_assert_eq!(lop3(a, b, c, 0x80), a & b & c);
-            prop_assert_eq!(lop3(a, b, c, 0x96), a ^ b ^ c);
-            prop_assert_eq!(lop3(a, b, c, 0xca), (a & b) | (!a & c));
-        }
-    }
-
-    #[test]
-    fn permutations() {
-        let (a, b) = (0x8382_8180, 0x0706_0504);
-        assert_eq!(prmt(a, b, 0x3210, Permute::Index), a);
-        assert_eq!(prmt(a, b, 0x7654, Permute::Index), b);
-        assert_eq!(prmt(a, b, 0x4cb8, Permute::Index), 0x0400_ffff);
-        assert_eq!(prmt(a, b, 1, Permute::Forward4), 0x0483_8281);
-        assert_eq!(prmt(a, b, 1, Permute::Backward4), 0x0607_8081);
-        assert_eq!(prmt(a, b, 2, Permute::Replicate8), 0x8282_8282);
-        assert_eq!(prmt(a, b, 2, Permute::EdgeLeft), 0x8382_8282);
-        assert_eq!(prmt(a, b, 2, Permute::EdgeRight), 0x8282_8180);
-        assert_eq!(prmt(a, b, 1, Permute::Replicate16), 0x8382_8382);
-    }
-
-    #[test]
-    fn searches_and_shifts() {
-        assert_eq!(bfind(0, 32, false, false), u32::MAX);
-        assert_eq!(bfind(0xffff_ffff, 32, true, false), u32::MAX);
-        assert_eq!(bfind(0x100, 32, false, false), 8);
-        assert_eq!(bfind(0x100, 32, false, true), 23);
-        assert_eq!(shf(1, 2, 32, true, false), 1);
-        assert_eq!(shf(1, 2, 32, true, true), 2);
-        assert_eq!(shf(0, 1, 1, false, true), 1 << 31);
-        assert_eq!(
-            dp4a(0xff01_0203, 0x0101_0101, 10, true, false),
-            10 + 3 + 2 + 1 - 1
-        );
-        assert_eq!(
-            dp2a(0xffff_0002, 0x0000_0302, 1, true, false, false),
-            1 + 4 - 3
-        );
+    let shift = 32 - length;
+    if signed {
+        ((value << shift) as i32 >> shift) as u32
+    } else {
+        value << shift >> shift
     }
 }
+
+/// `fns`: the position of the `offset`th set bit, from `base` upwards, or downwards for a negative offset; for 0, `base` itself
+/// where it is set. All ones where there is no such bit.
+pub(crate) fn fns(mask: u32, base: u32, offset: i32) -> u32 {
+    // The manual leaves a base beyond 31 undefined.
+    let base = base & 31;
+    let mut left = match offset {
+        0 => mask & 1 << base,
+        1.. => mask & u32::MAX << base,
+        _ => mask & u32::MAX >> (31 - base),
+    };
+    for _ in 1..offset.unsigned_abs().min(33) {
+        // Drops the bit nearest to the base.
+        let nearest = if offset > 0 {
+            left.trailing_zeros()
+        } else {
+            31u32.wrapping_sub(left.leading_zeros())
+        };
+        left &= !1u32.checked_shl(nearest).unwrap_or(0);
+    }
+    if left == 0 {
+        u32::MAX
+    } else if offset < 0 {
+        31 - left.leading_zeros()
+    } else {
+        left.trailing_zeros()
+    }
+}
+
+/// `vabsdiff4` over all four bytes: the differences packed, or with `add` their sum and `c`.
+pub(crate) fn vabsdiff4(a: u32, b: u32, c: u32, signed: bool, add: bool) -> u32 {
+    let extend = |byte: u8| {
+        if signed {
+            i32::from(byte as i8)
+        } else {
+            i32::from(byte)
+        }
+    };
+    let mut differences = [0u32; 4];
+    for (i, difference) in differences.iter_mut().enumerate() {
+        let [x, y] = [a, b].map(|value| extend(value.to_le_bytes()[i]));
+        *difference = x.abs_diff(y);
+    }
+    if add {
+        differences.iter().fold(c, |sum, &d| sum.wrapping_add(d))
+    } else {
+        u32::from_le_bytes(differences.map(|d| d as u8))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -11,7 +11,7 @@ pub(crate) struct Clock {
     own: Vec<u32>,
     /// As `own`, counting only what a fence of the asynchronous proxy covers.
     proxied: Vec<u32>,
-    /// The least of `own`.
+    /// The least of the warps' entries in `own`.
     floor: u32,
     /// Filled only by synchronisation between groups.
     foreign: Option<Arc<BTreeMap<u32, Vec<u32>>>>,
@@ -27,11 +27,12 @@ fn raise(times: &mut Vec<u32>, other: &[u32]) {
 }
 
 impl Clock {
+    /// Of a group with so many warps: behind the warps' entries are those of the asynchronous operations that each started.
     pub(crate) fn new(group: u32, warps: usize) -> Self {
         Self {
             group,
-            own: vec![0; warps],
-            proxied: vec![0; warps],
+            own: vec![0; 2 * warps],
+            proxied: vec![0; 2 * warps],
             floor: 0,
             foreign: None,
         }
@@ -43,6 +44,18 @@ impl Clock {
         !self.own.is_empty()
     }
 
+    /// Of the asynchronous operations of a warp what began before a time is known.
+    pub(crate) fn raise(&mut self, slot: u32, time: u32) {
+        if let Some(own) = self.own.get_mut(slot as usize) {
+            *own = time.max(*own);
+        }
+    }
+
+    /// Whether it is of the same group.
+    pub(crate) fn is_of(&self, other: &Self) -> bool {
+        self.is_kept() && self.group == other.group
+    }
+
     /// What is known of a warp of the own group; of the warp itself, its present.
     #[inline(always)]
     pub(crate) fn of(&self, slot: u32) -> u32 {
@@ -52,8 +65,13 @@ impl Clock {
     pub(crate) fn set(&mut self, slot: u32, time: u32) {
         if let Some(own) = self.own.get_mut(slot as usize) {
             *own = time;
-            self.floor = self.own.iter().copied().min().unwrap_or(0);
+            self.raise_floor();
         }
+    }
+
+    fn raise_floor(&mut self) {
+        let warps = self.own.len() / 2;
+        self.floor = self.own[..warps].iter().copied().min().unwrap_or(0);
     }
 
     /// A time before which everything in the group is known.
@@ -102,7 +120,7 @@ impl Clock {
         if other.group == self.group {
             raise(&mut self.own, &other.own);
             raise(&mut self.proxied, &other.proxied);
-            self.floor = self.own.iter().copied().min().unwrap_or(0);
+            self.raise_floor();
         } else {
             let foreign = Arc::make_mut(self.foreign.get_or_insert_default());
             raise(foreign.entry(other.group).or_default(), &other.own);
@@ -122,7 +140,7 @@ impl Clock {
             for (&group, times) in theirs.iter() {
                 if group == self.group {
                     raise(&mut self.own, times);
-                    self.floor = self.own.iter().copied().min().unwrap_or(0);
+                    self.raise_floor();
                 } else {
                     let foreign = Arc::make_mut(self.foreign.get_or_insert_default());
                     raise(foreign.entry(group).or_default(), times);
@@ -162,6 +180,11 @@ impl LaneOrder {
     /// When all live lanes were last in order.
     pub(crate) fn all(&self) -> u32 {
         self.all
+    }
+
+    /// What the warp did before a moment is before its present, whichever lane did it.
+    pub(crate) fn raise(&mut self, time: u32) {
+        self.all = self.all.max(time);
     }
 
     /// Whether what one lane did at a time is before the present of another.

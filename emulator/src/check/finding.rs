@@ -38,6 +38,8 @@ pub enum FindingKind {
     BarrierMismatch,
     /// An asynchronous operation reads what ordinary stores wrote without a fence of the asynchronous proxy.
     MissingProxyFence,
+    /// `wgmma` without the `wgmma.fence` that must come before it.
+    MissingFence,
     /// An mbarrier that is used without having been initialised, or whose counts do not fit what it is used for.
     MbarrierMisuse,
     /// Bytes that an mbarrier expects and bytes that arrive are not the same.
@@ -118,6 +120,7 @@ impl fmt::Display for Finding {
             FindingKind::MissingProxyFence => {
                 "stores read by an asynchronous operation without fence.proxy.async"
             }
+            FindingKind::MissingFence => "wgmma without wgmma.fence before it",
             FindingKind::MbarrierMisuse => "misuse of an mbarrier",
             FindingKind::ExpectedBytes => "an mbarrier expects other bytes than arrive",
             FindingKind::UnfinishedAtExit => "asynchronous operation not waited for before exit",
@@ -242,7 +245,7 @@ impl Findings {
         }
     }
 
-    /// The findings with their places in the source.
+    /// The findings with their places in the source; those of one line (and one other line) are one.
     pub(crate) fn finish(
         self,
         kernel: &KernelCode,
@@ -258,9 +261,25 @@ impl Findings {
                 line,
             }
         };
-        self.found
-            .into_iter()
-            .map(|(key, (instance, count))| Finding {
+        let mut by_line: BTreeMap<_, (Key, Instance, u64)> = BTreeMap::new();
+        for (key, (instance, count)) in self.found {
+            let other = instance.other.map(|_| kernel.place(key.other_pc));
+            let place = (key.kind, key.severity, kernel.place(key.pc), other);
+            match by_line.get_mut(&place) {
+                Some((first, least, sum)) => {
+                    *sum += count;
+                    if instance < *least {
+                        (*first, *least) = (key, instance);
+                    }
+                }
+                None => {
+                    by_line.insert(place, (key, instance, count));
+                }
+            }
+        }
+        by_line
+            .into_values()
+            .map(|(key, instance, count)| Finding {
                 kind: key.kind,
                 severity: key.severity,
                 kernel: kernel.name.clone(),

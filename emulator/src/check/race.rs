@@ -7,10 +7,12 @@ const PC_SHIFT: u32 = 1;
 const PC_BITS: u32 = 20;
 const LANE_SHIFT: u32 = PC_SHIFT + PC_BITS;
 const SLOT_SHIFT: u32 = LANE_SHIFT + 5;
-const SLOT_BITS: u32 = 9;
+const SLOT_BITS: u32 = 10;
 const VALID: u64 = 1 << (SLOT_SHIFT + SLOT_BITS);
 const TIME_SHIFT: u32 = SLOT_SHIFT + SLOT_BITS + 1;
 const TIME_BITS: u32 = 63 - TIME_SHIFT;
+/// Of asynchronous operations, whose past is never told by one comparison.
+const ASYNC: u64 = 1 << 63;
 
 /// An access of a thread in one word: the time of its warp on top, so that one comparison tells that it is old; then the warp's
 /// slot in its group, the lane, the instruction, and whether it is atomic. 0 is no access.
@@ -22,11 +24,26 @@ impl Stamp {
 
     pub(crate) fn new(time: u32, slot: u32, lane: usize, pc: u32, is_atomic: bool) -> Self {
         // A warp that synchronised more often than the bits can count stays at the last moment: its accesses no longer count
-        // as past, which can only report too much; 2^27 is more than a launch of hours reaches.
+        // as past, which can only report too much; 2^26 is more than a launch of hours reaches.
         let time = u64::from(time.min((1 << TIME_BITS) - 1));
         let pc = u64::from(pc & ((1 << PC_BITS) - 1));
         let place = u64::from(slot) << SLOT_SHIFT | (lane as u64) << LANE_SHIFT | pc << PC_SHIFT;
         Self(time << TIME_SHIFT | VALID | place | u64::from(is_atomic))
+    }
+
+    /// An access of an asynchronous operation that a lane started.
+    pub(crate) fn asynchronous(
+        time: u32,
+        slot: u32,
+        lane: usize,
+        pc: u32,
+        is_atomic: bool,
+    ) -> Self {
+        Self(Self::new(time, slot, lane, pc, is_atomic).0 | ASYNC)
+    }
+
+    pub(crate) fn is_async(self) -> bool {
+        self.0 & ASYNC != 0
     }
 
     /// The same access of another lane.
@@ -42,7 +59,7 @@ impl Stamp {
     }
 
     pub(crate) fn time(self) -> u32 {
-        (self.0 >> TIME_SHIFT) as u32
+        ((self.0 & !ASYNC) >> TIME_SHIFT) as u32
     }
 
     pub(crate) fn slot(self) -> u32 {
@@ -61,8 +78,10 @@ impl Stamp {
         self.0 & ATOMIC != 0
     }
 
+    /// Whether both are of one thread, and so in its order. Asynchronous operations are in no order.
     fn same_thread(self, other: Self) -> bool {
-        (self.0 ^ other.0) >> LANE_SHIFT & ((1 << (SLOT_BITS + 5)) - 1) == 0
+        (self.0 | other.0) & ASYNC == 0
+            && (self.0 ^ other.0) >> LANE_SHIFT & ((1 << (SLOT_BITS + 5)) - 1) == 0
     }
 }
 
@@ -152,6 +171,14 @@ impl<G: Tag> Shadow<G> {
             conflict = conflict.or(found);
         }
         conflict
+    }
+
+    /// The last write to the granule at an offset.
+    pub(crate) fn last_write(&self, offset: u64) -> Stamp {
+        self.stamps[WRITE]
+            .get((offset >> self.shift) as usize)
+            .copied()
+            .unwrap_or(Stamp::NONE)
     }
 
     #[inline(always)]
@@ -258,10 +285,10 @@ mod tests {
 
     #[test]
     fn stamps_hold_their_parts() {
-        let stamp = Stamp::new(77, 511, 3, 1_000_000, true).of_lane(31);
+        let stamp = Stamp::new(77, 1023, 3, 1_000_000, true).of_lane(31);
         assert_eq!(
             (stamp.time(), stamp.slot(), stamp.lane(), stamp.pc()),
-            (77, 511, 31, 1_000_000)
+            (77, 1023, 31, 1_000_000)
         );
         assert!(stamp.0 >= Stamp::limit(77) && stamp.0 < Stamp::limit(78));
     }

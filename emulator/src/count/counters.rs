@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 
 use crate::program::KernelCode;
-use crate::program::op::{Accumulator, Element, Float, Int, Op, Order, Precision, Space};
+use crate::program::op::{
+    Accumulator, BulkOp, Element, Float, Int, Op, Order, Precision, Space, WgmmaOp,
+};
+use crate::program::op_async::BulkWay;
 
 /// What one instruction did.
 #[derive(Debug, Clone, Copy, Default)]
@@ -19,6 +22,8 @@ pub(crate) struct InstructionCounters {
     pub(crate) ideal_sectors: u64,
     pub(crate) wavefronts: u64,
     pub(crate) ideal_wavefronts: u64,
+    /// Bytes that bulk copies moved.
+    pub(crate) bulk_bytes: u64,
 }
 
 impl InstructionCounters {
@@ -31,6 +36,7 @@ impl InstructionCounters {
         self.ideal_sectors += other.ideal_sectors;
         self.wavefronts += other.wavefronts;
         self.ideal_wavefronts += other.ideal_wavefronts;
+        self.bulk_bytes += other.bulk_bytes;
     }
 }
 
@@ -77,6 +83,10 @@ pub struct Counters {
     pub shared_atomics: u64,
     /// Barriers of a block, by warps.
     pub barriers: u64,
+    /// Bytes that bulk and tensor copies moved to shared memory.
+    pub bulk_load_bytes: u64,
+    /// Bytes that bulk and tensor copies moved from shared memory.
+    pub bulk_store_bytes: u64,
     /// Matrix instructions, by warps.
     pub tensor_instructions: u64,
     /// FLOPs (multiplications and additions) of matrix instructions.
@@ -302,6 +312,23 @@ impl Counters {
                     self.tensor_integer_operations += each * c.warps;
                 } else {
                     self.tensor_flops += each * c.warps;
+                }
+            }
+            Op::Bulk(BulkOp::Plain { way, .. } | BulkOp::Tensor { way, .. }) => {
+                if *way == BulkWay::Store {
+                    self.bulk_store_bytes += c.bulk_bytes;
+                } else {
+                    self.bulk_load_bytes += c.bulk_bytes;
+                }
+            }
+            Op::Wgmma(WgmmaOp::Mma(mma)) => {
+                self.tensor_instructions += c.warps;
+                // Of a warp: 16 of the 64 rows.
+                let each = 2 * 16 * u64::from(mma.n) * u64::from(mma.k) * c.warps;
+                if mma.accumulator == Accumulator::S32 {
+                    self.tensor_integer_operations += each;
+                } else {
+                    self.tensor_flops += each;
                 }
             }
             _ => self.data_instructions += threads,

@@ -156,7 +156,7 @@ pub(super) fn execute(
         };
         match space {
             Space::Global => {
-                order::acquire_global(w, warp, at, mask, a.order);
+                order::acquire_global(w, g, warp, at, mask, a.order);
                 order::release_global(w, g, warp, at, mask, a.order, op != Atomic::Exchange);
                 let found = observe::global(w, g, warp, at, site)?;
                 if w.launch.checks.race {

@@ -1,9 +1,10 @@
 //! `cp.async`: each copy is made when it is waited for and not before, so that a missing wait shows.
 
 use super::memory::{Site, addresses, lanes};
-use super::observe::{self, Shared};
+use super::observe;
 use super::race;
 use super::state::{Group, Warp, Worker};
+use crate::check::race::Stamp;
 use crate::error::Error;
 use crate::program::op::{Op, Space};
 
@@ -212,8 +213,27 @@ pub(super) fn wait(
 }
 
 /// Makes the copies of a batch.
-fn arrive(w: &mut Worker<'_>, g: &mut Group, warp: &mut Warp, batch: &Batch) {
-    mark(g, warp.rank, batch, batch.mask, false);
+fn arrive(w: &mut Worker<'_>, g: &mut Group, warp: &Warp, batch: &Batch) {
+    put(w, g, warp.rank, batch);
+    if w.launch.checks.race {
+        // From here on the lanes count as having written: what others do before a barrier is a race with it.
+        let slot = g.slot(warp.rank, warp.index);
+        let stamp = Stamp::new(warp.clock.of(slot), slot, 0, batch.pc, false);
+        for lane in lanes(batch.mask) {
+            race::mark_written(
+                g,
+                warp.rank,
+                batch.shared[lane],
+                u64::from(batch.bytes),
+                stamp.of_lane(lane),
+            );
+        }
+    }
+}
+
+/// Moves the bytes of a batch into a block's shared memory.
+pub(super) fn put(w: &mut Worker<'_>, g: &mut Group, rank: usize, batch: &Batch) {
+    mark(g, rank, batch, batch.mask, false);
     for lane in lanes(batch.mask) {
         let (from, bytes, taken) = (
             batch.shared[lane] as usize,
@@ -226,32 +246,7 @@ fn arrive(w: &mut Worker<'_>, g: &mut Group, warp: &mut Warp, batch: &Batch) {
         {
             allocation.read(batch.global[lane] - allocation.base, &mut data[..taken]);
         }
-        let block = &mut g.blocks[warp.rank];
-        block.shared[from..from + bytes].copy_from_slice(&data[..bytes]);
-    }
-    if w.launch.checks.race {
-        // From here on the lanes count as having written: what others do before a barrier is a race with it.
-        let site = Site {
-            pc: batch.pc,
-            mask: batch.mask,
-            bytes: u64::from(batch.bytes),
-            is_write: true,
-            is_atomic: false,
-        };
-        let found = Shared {
-            rank: Some(warp.rank),
-            mask: batch.mask,
-            offsets: batch.shared,
-        };
-        race::race_shared(
-            w,
-            g,
-            warp,
-            &batch.shared.map(u64::from),
-            &found,
-            site,
-            |_, _, _, _| true,
-        );
+        g.blocks[rank].shared[from..from + bytes].copy_from_slice(&data[..bytes]);
     }
 }
 
@@ -262,9 +257,31 @@ pub(super) fn abandon(w: &mut Worker<'_>, g: &mut Group, warp: &mut Warp, mask: 
     }
 }
 
-/// `cp.async.mbarrier.arrive`: how many copies the lanes have under way; they arrive with the barrier's phase.
-pub(super) fn finish_all(w: &mut Worker<'_>, g: &mut Group, warp: &mut Warp, mask: u32) {
-    wait(w, g, warp, None, mask);
+/// `cp.async.mbarrier.arrive`: takes the copies that these lanes have under way; they arrive with the barrier.
+pub(super) fn take(warp: &mut Warp, mask: u32) -> Vec<Batch> {
+    warp.copies.separate(mask);
+    let (taken, kept) = std::mem::take(&mut warp.copies.batches)
+        .into_iter()
+        .partition(|batch| batch.mask & mask != 0);
+    warp.copies.batches = kept;
+    taken
+}
+
+impl Batch {
+    /// Stamps the destinations of a block's copies as written.
+    pub(super) fn stamp(&self, g: &mut Group, rank: usize, stamp: Stamp) {
+        for lane in lanes(self.mask) {
+            race::mark_written(g, rank, self.shared[lane], u64::from(self.bytes), stamp);
+        }
+    }
+
+    /// The instruction and the lane that copies to a place, if one does.
+    pub(super) fn writer(&self, from: u32, bytes: u32) -> Option<(u32, usize)> {
+        let holds = |lane: &usize| {
+            self.shared[*lane] < from + bytes && from < self.shared[*lane] + u32::from(self.bytes)
+        };
+        lanes(self.mask).find(holds).map(|lane| (self.pc, lane))
+    }
 }
 
 /// The instruction and the thread (block and thread in it) that started a copy to a place of a block's shared memory.
@@ -279,12 +296,8 @@ pub(super) fn find(
     let others = block.warps.iter().flatten().map(|warp| &**warp);
     for warp in others.chain((own.rank == rank).then_some(own)) {
         for batch in &warp.copies.batches {
-            let holds = |lane: &usize| {
-                batch.shared[*lane] < from + bytes
-                    && from < batch.shared[*lane] + u32::from(batch.bytes)
-            };
-            if let Some(lane) = lanes(batch.mask).find(holds) {
-                return Some((batch.pc, (block.index, warp.thread(lane))));
+            if let Some((pc, lane)) = batch.writer(from, bytes) {
+                return Some((pc, (block.index, warp.thread(lane))));
             }
         }
     }

@@ -160,7 +160,7 @@ pub(super) fn load(
         match space {
             Space::Global | Space::Const => {
                 if space == Space::Global && is_atomic {
-                    order::acquire_global(w, warp, at, mask, a.order);
+                    order::acquire_global(w, g, warp, at, mask, a.order);
                 }
                 global_load(w, g, warp, a, r, at, site)
             }

@@ -14,6 +14,7 @@ fn shared_key(g: &Group, warp: &Warp, address: u64) -> u64 {
 
 pub(super) fn acquire_global(
     w: &mut Worker<'_>,
+    g: &Group,
     warp: &mut Warp,
     at: &Addresses,
     mask: u32,
@@ -21,7 +22,7 @@ pub(super) fn acquire_global(
 ) {
     if w.launch.checks.race {
         for lane in lanes(mask) {
-            acquire(w, warp, at[lane], order);
+            acquire(w, warp, g.slot(warp.rank, warp.index), at[lane], order);
         }
     }
 }
@@ -36,18 +37,24 @@ pub(super) fn acquire_shared(
 ) {
     if w.launch.checks.race {
         for lane in lanes(mask) {
-            acquire(w, warp, shared_key(g, warp, at[lane]), order);
+            acquire(
+                w,
+                warp,
+                g.slot(warp.rank, warp.index),
+                shared_key(g, warp, at[lane]),
+                order,
+            );
         }
     }
 }
 
 /// What was released at a place is before what comes: at once, or from the next fence on.
-fn acquire(w: &Worker<'_>, warp: &mut Warp, key: u64, order: Order) {
+fn acquire(w: &Worker<'_>, warp: &mut Warp, slot: u32, key: u64, order: Order) {
     let Some(published) = w.published.get(&key) else {
         return;
     };
     if matches!(order, Order::Acquire | Order::AcquireRelease) {
-        warp.clock.join(published);
+        warp.acquire(published, slot);
     } else {
         warp.acquired.get_or_insert_default().join(published);
     }

@@ -6,8 +6,20 @@ use super::state::{Group, Warp, Worker};
 use crate::check::finding::{FindingKind, Instance, Severity};
 use crate::check::race::{self, Conflict, Stamp};
 
+/// Block in the launch and thread in it that a stamp is of, or that started the asynchronous operation.
+fn party(w: &Worker<'_>, group: u32, stamp: Stamp) -> (u32, u32) {
+    let warps = w.launch.warps_per_block();
+    let slot = stamp.slot() % (warps * w.launch.cluster_size());
+    (
+        w.launch.block_index(group, slot / warps),
+        slot % warps * 32 + stamp.lane(),
+    )
+}
+
 fn is_ordered(warp: &Warp, slot: u32, lane: u32, other: Stamp) -> bool {
-    if other.slot() == slot {
+    if other.is_async() {
+        warp.clock.covers(other.slot(), other.time())
+    } else if other.slot() == slot {
         warp.order.covers(other.time(), other.lane(), lane)
     } else {
         warp.clock.covers(other.slot(), other.time())
@@ -55,10 +67,7 @@ pub(super) fn race_global(
             bytes: site.bytes as u32,
             allocation,
         };
-        let warps = w.launch.warps_per_block();
-        let block = w
-            .launch
-            .block_index(conflict.group, conflict.other.slot() / warps);
+        let other = party(w, conflict.group, conflict.other);
         let same_group = conflict.group == g.index;
         race(
             w,
@@ -69,7 +78,7 @@ pub(super) fn race_global(
             own,
             conflict,
             same_group,
-            block,
+            other,
             what,
             |other| same(lane, other),
         );
@@ -86,13 +95,13 @@ fn race<G: race::Tag>(
     own: Stamp,
     conflict: Conflict<G>,
     same_group: bool,
-    other_block: u32,
+    other_party: (u32, u32),
     what: Memory,
     same: impl Fn(Option<usize>) -> bool,
 ) {
     let other = conflict.other;
     let mut severity = Severity::Error;
-    if same_group && other.slot() == own.slot() {
+    if same_group && other.slot() == own.slot() && !other.is_async() {
         severity = Severity::Warning;
         if other.time() == own.time() && other.pc() == own.pc() && site.is_write {
             if same(Some(other.lane() as usize)) {
@@ -109,10 +118,8 @@ fn race<G: race::Tag>(
         (true, false) => FindingKind::RaceWriteAfterRead,
         (false, _) => FindingKind::RaceReadAfterWrite,
     };
-    let warps = w.launch.warps_per_block();
-    let thread = other.slot() % warps * 32 + other.lane();
     let instance = Instance {
-        other: Some((other_block, thread)),
+        other: Some(other_party),
         ..instance(g, warp, lane, what)
     };
     w.findings
@@ -150,9 +157,7 @@ pub(super) fn race_shared(
         });
         let Some(conflict) = conflict else { continue };
         let what = shared_memory(g, warp, at[lane], found, lane, site);
-        let block = w
-            .launch
-            .block_index(g.index, conflict.other.slot() / w.launch.warps_per_block());
+        let other = party(w, g.index, conflict.other);
         let (group, warp) = (&*g, warp);
         race(
             w,
@@ -163,9 +168,180 @@ pub(super) fn race_shared(
             own,
             conflict,
             true,
-            block,
+            other,
             what,
             |other| same(group, warp, lane, other),
+        );
+    }
+}
+
+/// Notes a write to shared memory that was looked at before.
+pub(super) fn mark_written(g: &mut Group, rank: usize, offset: u32, bytes: u64, stamp: Stamp) {
+    if let Some(shadow) = &mut g.blocks[rank].shadow {
+        let access = race::Access {
+            stamp,
+            group: (),
+            is_write: true,
+            limit: 0,
+        };
+        shadow.access(u64::from(offset), bytes, &access, |_, ()| true);
+    }
+}
+
+/// An access of an asynchronous operation to shared memory, as of the thread that starts it: what is not ordered before that,
+/// and, of a read, what no fence of the asynchronous proxy follows.
+pub(super) fn race_async(
+    w: &mut Worker<'_>,
+    g: &mut Group,
+    warp: &Warp,
+    lane: usize,
+    rank: usize,
+    offsets: std::ops::Range<u32>,
+    is_write: bool,
+    pc: u32,
+) {
+    let slot = g.slot(warp.rank, warp.index);
+    let own = g.async_slot(slot);
+    let stamp = Stamp::asynchronous(g.time, own, lane, pc, false);
+    let limit = Stamp::limit(warp.clock.floor().min(warp.order.all()));
+    let mut proxy: Option<(u32, Stamp)> = None;
+    let mut conflicts: Vec<(u32, Conflict<()>)> = Vec::new();
+    let Some(shadow) = &mut g.blocks[rank].shadow else {
+        return;
+    };
+    for offset in offsets.step_by(4) {
+        // Asynchronous operations of one thread and another are told apart by what waits for them, not by stamps.
+        let ordered = |other: Stamp, ()| is_ordered(warp, slot, lane as u32, other);
+        if !is_write {
+            let last = shadow.last_write(u64::from(offset));
+            if last != Stamp::NONE
+                && !last.is_async()
+                && ordered(last, ())
+                && !warp.clock.covers_proxied(last.slot(), last.time())
+            {
+                proxy = proxy.or(Some((offset, last)));
+            }
+        }
+        let access = race::Access {
+            stamp,
+            group: (),
+            is_write,
+            limit,
+        };
+        if let Some(conflict) = shadow.access(u64::from(offset), 4, &access, ordered)
+            && conflicts.len() < 8
+        {
+            conflicts.push((offset, conflict));
+        }
+    }
+    let memory = |g: &Group, offset: u32| Memory {
+        space: "shared",
+        address: u64::from(offset),
+        bytes: 4,
+        allocation: Some((0, g.blocks[rank].shared.len() as u64)),
+    };
+    if let Some((offset, last)) = proxy {
+        let other = party(w, g.index, last);
+        let instance = Instance {
+            other: Some(other),
+            ..instance(g, warp, lane, memory(g, offset))
+        };
+        w.findings
+            .add(FindingKind::MissingProxyFence, pc, last.pc(), instance);
+    }
+    for (offset, conflict) in conflicts {
+        let site = Site {
+            pc,
+            mask: 1 << lane,
+            bytes: 4,
+            is_write,
+            is_atomic: false,
+        };
+        let other = party(w, g.index, conflict.other);
+        let what = memory(g, offset);
+        race(
+            w,
+            g,
+            warp,
+            lane,
+            &site,
+            stamp,
+            conflict,
+            true,
+            other,
+            what,
+            |_| false,
+        );
+    }
+}
+
+/// As [`race_async`], of global memory.
+pub(super) fn race_async_global(
+    w: &mut Worker<'_>,
+    g: &Group,
+    warp: &Warp,
+    lane: usize,
+    range: std::ops::Range<u64>,
+    is_write: bool,
+    is_atomic: bool,
+    pc: u32,
+) {
+    let slot = g.slot(warp.rank, warp.index);
+    let own = g.async_slot(slot);
+    let stamp = Stamp::asynchronous(g.time, own, lane, pc, is_atomic);
+    let access = race::Access {
+        stamp,
+        group: g.index,
+        is_write,
+        limit: Stamp::limit(warp.clock.floor().min(warp.order.all())),
+    };
+    let mut at = range.start;
+    let mut found: Option<(u64, Conflict<u32>)> = None;
+    while at < range.end {
+        let bytes = (1 << at.trailing_zeros().min(2)).min(1 << (range.end - at).ilog2());
+        let conflict = w.shadow.access(at, bytes, &access, |other, group| {
+            if group == g.index {
+                is_ordered(warp, slot, lane as u32, other)
+            } else {
+                warp.clock.covers_foreign(group, other.slot(), other.time())
+            }
+        });
+        found = found.or(conflict.map(|conflict| (at, conflict)));
+        at += bytes;
+    }
+    if let Some((address, conflict)) = found {
+        let allocation = w
+            .launch
+            .memory
+            .find(address, &mut w.hint)
+            .map(|a| (a.base, a.bytes));
+        let what = Memory {
+            space: "global",
+            address,
+            bytes: 4,
+            allocation,
+        };
+        let other = party(w, conflict.group, conflict.other);
+        let site = Site {
+            pc,
+            mask: 1 << lane,
+            bytes: 4,
+            is_write,
+            is_atomic,
+        };
+        let same_group = conflict.group == g.index;
+        race(
+            w,
+            g,
+            warp,
+            lane,
+            &site,
+            stamp,
+            conflict,
+            same_group,
+            other,
+            what,
+            |_| false,
         );
     }
 }

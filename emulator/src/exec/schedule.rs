@@ -263,13 +263,14 @@ fn gather(w: &Worker<'_>, g: &mut Group, warp: &mut Warp) {
 }
 
 /// Every warp's place and what it waits for.
-fn deadlock(w: &Worker<'_>, groups: &[Group]) -> Error {
+fn deadlock(w: &mut Worker<'_>, groups: &[Group]) -> Error {
     /// Lines of a report; what a launch of many blocks would add says the same again.
     const LINES: usize = 128;
     let kernel = w.launch.kernel;
     let mut lines = Vec::new();
     for group in groups {
         for block in &group.blocks {
+            super::mbarrier::find_unbalanced(w, block);
             for warp in block.warps.iter().flatten() {
                 for split in &warp.splits {
                     let (file, line) = kernel.place(split.pc);
@@ -291,7 +292,7 @@ fn deadlock(w: &Worker<'_>, groups: &[Group]) -> Error {
                                 group.barrier.arrived
                             )
                         }
-                        Wait::Phase { address } => super::mbarrier::describe(block, address),
+                        Wait::Phase { address, .. } => super::mbarrier::describe(block, address),
                     };
                     let (b, i) = (block.index, warp.index);
                     lines.push(format!(

@@ -122,6 +122,8 @@ pub(crate) enum Wait {
     /// For a phase of an mbarrier of the own block.
     Phase {
         address: u32,
+        /// What had happened to the group's barriers when it looked.
+        seen: u64,
     },
 }
 
@@ -273,6 +275,11 @@ impl Group {
         self.time
     }
 
+    /// The slot of the asynchronous operations that a warp starts, behind those of the warps.
+    pub(crate) fn async_slot(&self, slot: u32) -> u32 {
+        (self.blocks.len() * self.blocks[0].warps.len()) as u32 + slot
+    }
+
     /// Begins a new interval of a warp: what it does from here on is not covered by what it released.
     pub(crate) fn advance(&mut self, warp: &mut Warp) {
         let slot = self.slot(warp.rank, warp.index);
@@ -358,6 +365,14 @@ impl Block {
 impl Warp {
     pub(crate) fn live(&self) -> u32 {
         self.initial & !self.exited
+    }
+
+    /// What another warp, or this one, released is before what comes.
+    pub(crate) fn acquire(&mut self, released: &Clock, slot: u32) {
+        if released.is_of(&self.clock) {
+            self.order.raise(released.of(slot));
+        }
+        self.clock.join(released);
     }
 
     /// The thread of a lane within its block.

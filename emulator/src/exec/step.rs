@@ -8,7 +8,7 @@ use super::{
 };
 use crate::check::finding::FindingKind;
 use crate::error::{Error, ErrorKind};
-use crate::program::op::{Fence, Inst, NO_GUARD, Op};
+use crate::program::op::{Fence, Inst, NO_GUARD, Op, WgmmaOp};
 
 /// Backward branches after which a split that polls lets others run, and one that does not.
 const POLLS: u32 = 64;
@@ -164,7 +164,7 @@ pub(super) fn run(
                 atomic::execute(w, g, warp, op, r, mask, pc)?;
             }
             Op::Fence(Fence::Memory) => sync::fence(g, warp),
-            Op::Fence(Fence::Proxy) => warp.clock.fence_proxy(),
+            Op::Fence(Fence::Proxy) => sync::fence_proxy(g, warp),
             Op::Fence(Fence::Other) => {}
             Op::Shuffle { .. }
             | Op::Vote(_)
@@ -264,6 +264,7 @@ pub(super) fn run(
                 return Ok(());
             }
             Op::Exit => {
+                wgmma::before_exit(w, g, warp, mask);
                 bulk::before_exit(w, g, warp, mask);
                 copy::abandon(w, g, warp, mask);
                 warp.exited |= mask;
@@ -314,7 +315,15 @@ pub(super) fn run(
                     });
                     return Ok(());
                 }
-                mbarrier::Next::Wait { mask, address } => {
+                mbarrier::Next::Wait {
+                    mask,
+                    address,
+                    seen,
+                } => {
+                    // It is executed once, however often it looks.
+                    let counters = &mut w.counters[pc as usize];
+                    counters.warps -= 1;
+                    counters.threads -= u64::from(mask.count_ones());
                     if split.mask != mask {
                         warp.splits.push(Split {
                             mask: split.mask & !mask,
@@ -324,7 +333,7 @@ pub(super) fn run(
                     warp.splits.push(Split {
                         pc,
                         mask,
-                        wait: Wait::Phase { address },
+                        wait: Wait::Phase { address, seen },
                         yielded: false,
                         alone: false,
                     });
@@ -383,6 +392,13 @@ fn check_registers(
     let (destinations, sources) = r.split_at(usize::from(inst.destinations));
     // A row number may belong to either file: flags of both are looked up, of the file the operand is in.
     for (position, &row) in sources.iter().enumerate() {
+        if let Op::Wgmma(WgmmaOp::Mma(_)) = inst.op
+            && position >= sources.len() - destinations.len()
+            && warp.registers.predicates[sources[0] as usize] & mask == 0
+        {
+            // Accumulators are not read where D is not scaled.
+            break;
+        }
         if inst.op.source_is_predicate(position) {
             if code.unwritten_predicates[row as usize] {
                 missing |= mask & !warp.registers.predicates_written[row as usize];

@@ -137,8 +137,8 @@ pub(super) fn wake(w: &Worker<'_>, g: &mut Group, warp: &mut Warp) {
                 }
             }
             // The instruction looks again.
-            Wait::Phase { address } => {
-                if super::mbarrier::may_go_on(g, warp, address) {
+            Wait::Phase { seen, .. } => {
+                if super::mbarrier::may_go_on(g, seen) {
                     split.wait = Wait::Ready;
                 }
             }
@@ -191,13 +191,22 @@ pub(super) fn cluster_arrive(
     complete(&mut g.barrier, all);
 }
 
+/// `fence.proxy.async`: what is before it can be read by asynchronous operations.
+pub(super) fn fence_proxy(g: &mut Group, warp: &mut Warp) {
+    if warp.clock.is_kept() {
+        g.advance(warp);
+        warp.clock.fence_proxy();
+    }
+}
+
 /// `membar` and `fence`: what was read by atomics is acquired, what was done can be released by atomics.
 pub(super) fn fence(g: &mut Group, warp: &mut Warp) {
     if !warp.clock.is_kept() {
         return;
     }
     if let Some(acquired) = warp.acquired.take() {
-        warp.clock.join(&acquired);
+        let slot = g.slot(warp.rank, warp.index);
+        warp.acquire(&acquired, slot);
     }
     g.advance(warp);
     warp.fenced = Some(Box::new(warp.clock.clone()));

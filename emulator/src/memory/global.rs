@@ -281,6 +281,15 @@ impl GlobalMemory {
         Ok(())
     }
 
+    /// Marks bytes as written.
+    pub(crate) fn define(&self, address: u64, bytes: u64) -> Result<(), Error> {
+        if bytes > 0 {
+            let (allocation, offset) = self.range(address, bytes)?;
+            allocation.define(offset, bytes);
+        }
+        Ok(())
+    }
+
     pub(crate) fn read(&self, address: u64, data: &mut [u8]) -> Result<(), Error> {
         if data.is_empty() {
             return Ok(());

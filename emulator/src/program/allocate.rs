@@ -10,28 +10,46 @@ mod liveness;
 mod tests;
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::BinaryHeap;
 
 use super::Code;
 use super::builder::{Builder, Constant, Reg, RegKind};
-use super::op::NO_GUARD;
+use super::op::{NO_GUARD, Op, WgmmaOp};
 use liveness::Lifetimes;
 
-/// Registers that an instruction keeps alive besides those it names, by its number: where the effect of an earlier one arrives
-/// late, as the accumulators of `wgmma` do at the wait for it.
-pub(super) type Held = HashMap<u32, Vec<Reg>>;
+/// Registers that some instructions need besides those they name: each of these instructions needs all of these registers.
+///
+/// The effect of an earlier instruction may arrive at a later one, as the accumulators of `wgmma` do at the wait for it.
+#[derive(Debug, Default)]
+struct Held {
+    /// In order.
+    instructions: Vec<u32>,
+    registers: Vec<Reg>,
+}
+
+impl Held {
+    /// What the waits of a kernel hold. Which of them a result arrives at is not known here, so that each holds all.
+    fn by_waits(code: &Code) -> Self {
+        let mut held = Self::default();
+        for (pc, inst) in (0..).zip(&code.instructions) {
+            match inst.op {
+                Op::Wgmma(WgmmaOp::Mma(_)) => {
+                    let destinations = usize::from(inst.destinations);
+                    let written = &code.registers(inst)[..destinations];
+                    held.registers.extend(written.iter().map(|&reg| Reg(reg)));
+                }
+                Op::Wgmma(WgmmaOp::Wait { .. }) => held.instructions.push(pc),
+                _ => {}
+            }
+        }
+        held.registers.sort_unstable_by_key(|reg| reg.0);
+        held.registers.dedup();
+        held
+    }
+}
 
 /// Gives every register a row and returns the finished code.
 pub(super) fn allocate(builder: Builder<'_>, dynamic_shared_base: u32) -> Code {
-    allocate_holding(builder, dynamic_shared_base, &Held::new())
-}
-
-/// As [`allocate`], with registers that are needed for longer than the instructions' own lists say.
-pub(super) fn allocate_holding(
-    builder: Builder<'_>,
-    dynamic_shared_base: u32,
-    held: &Held,
-) -> Code {
     let numbering = Numbering {
         narrow: builder.count(RegKind::Narrow),
         wide: builder.count(RegKind::Wide),
@@ -45,7 +63,7 @@ pub(super) fn allocate_holding(
     constants.sort_by_key(|(reg, _)| reg.0);
     let mut code = builder.code;
     let fixed: Vec<Reg> = constants.iter().map(|&(reg, _)| reg).collect();
-    let rows = assign(&code, &numbering, &fixed, held);
+    let rows = assign(&code, &numbering, &fixed, &Held::by_waits(&code));
     for (reg, constant) in constants {
         let row = rows.of[numbering.of(reg)];
         let wide = reg.kind() == RegKind::Wide;

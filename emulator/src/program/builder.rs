@@ -12,6 +12,8 @@ use crate::ptx::parser::type_bytes;
 const MAX_INSTRUCTIONS: usize = 1 << 20;
 /// Calls may be nested this deep.
 const MAX_CALL_DEPTH: usize = 48;
+/// Calls inlined in one kernel.
+const MAX_INLINED_CALLS: u32 = 1 << 14;
 
 /// A virtual register: its kind in the two top bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -92,6 +94,10 @@ pub(super) struct Builder<'a> {
     pub(super) dynamic_align: u32,
     shared_offsets: HashMap<String, u32>,
     calls: Vec<String>,
+    /// Tables of `brx.idx` by their targets.
+    tables: HashMap<Vec<u32>, u32>,
+    /// Calls inlined so far, empty ones too.
+    inlined: u32,
     /// Where `ret` goes in an inlined body.
     return_labels: Vec<u32>,
     /// Line, opcode and reason of each instruction that is not supported.
@@ -130,6 +136,8 @@ impl<'a> Builder<'a> {
             dynamic_align: 16,
             shared_offsets: HashMap::new(),
             calls: Vec::new(),
+            inlined: 0,
+            tables: HashMap::new(),
             return_labels: Vec::new(),
             unsupported: Vec::new(),
         }
@@ -460,6 +468,17 @@ impl<'a> Builder<'a> {
         }
     }
 
+    /// The number of a table of branch targets.
+    pub(super) fn table(&mut self, targets: Vec<u32>) -> u32 {
+        if let Some(&table) = self.tables.get(&targets) {
+            return table;
+        }
+        self.code.tables.push(targets.clone());
+        let table = self.code.tables.len() as u32 - 1;
+        self.tables.insert(targets, table);
+        table
+    }
+
     pub(super) fn targets(&mut self, name: &str) -> Option<Vec<u32>> {
         let Entity::Targets(names) = self.lookup(name)? else {
             return None;
@@ -601,6 +620,12 @@ impl<'a> Builder<'a> {
         }
         if self.calls.len() >= MAX_CALL_DEPTH {
             return Err("calls nested too deeply".into());
+        }
+        self.inlined += 1;
+        if self.inlined > MAX_INLINED_CALLS {
+            return Err(format!(
+                "more than {MAX_INLINED_CALLS} calls after inlining"
+            ));
         }
         if results.len() != function.returns.len() || arguments.len() != function.params.len() {
             return Err(format!("`{name}` takes other arguments"));

@@ -9,7 +9,7 @@ mod builder;
 mod decode;
 pub(crate) mod module;
 pub(crate) mod op;
-mod op_async;
+pub(crate) mod op_async;
 
 use crate::ptx::ast::Loc;
 use op::Inst;

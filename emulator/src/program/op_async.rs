@@ -83,8 +83,6 @@ pub(crate) enum BulkOp {
         barrier: Option<At>,
         /// The map gives the type.
         reduction: Option<Atomic>,
-        /// Which unsigned comparison etc. is of no matter: the map's type decides.
-        prefetch: bool,
     },
     Commit,
     Wait {

@@ -38,6 +38,14 @@ impl Lifetimes {
             live_at_entry: vec![false; total],
         };
         let graph = Graph::new(code);
+        let mut held = held;
+        let nothing = Held::default();
+        if (held.instructions.len() as u64).saturating_mul(held.registers.len() as u64) > steps {
+            for &reg in &held.registers {
+                lifetimes.need_everywhere(numbering.of(reg), code);
+            }
+            held = &nothing;
+        }
         let (mut exposed, mut kills) = lifetimes.scan(code, numbering, held, &graph);
         exposed.sort_unstable();
         kills.sort_unstable();
@@ -79,9 +87,7 @@ impl Lifetimes {
                 }
                 if steps == 0 {
                     stack.clear();
-                    lifetimes.first[register] = 0;
-                    lifetimes.last[register] = code.instructions.len() as u32;
-                    lifetimes.live_at_entry[register] = true;
+                    lifetimes.need_everywhere(register, code);
                 }
             }
         }
@@ -91,6 +97,12 @@ impl Lifetimes {
     /// The interval, unless no instruction names the register.
     pub(super) fn interval(&self, register: usize) -> Option<(u32, u32)> {
         (self.first[register] != u32::MAX).then(|| (self.first[register], self.last[register]))
+    }
+
+    fn need_everywhere(&mut self, register: usize, code: &Code) {
+        self.first[register] = 0;
+        self.last[register] = code.instructions.len() as u32;
+        self.live_at_entry[register] = true;
     }
 
     fn touch(&mut self, register: usize, pc: u32) {
@@ -115,7 +127,9 @@ impl Lifetimes {
             let (start, end) = graph.starts_and_ends[block as usize];
             for pc in start..end {
                 let inst = &code.instructions[pc as usize];
-                visit(code, inst, held.get(&pc), |reg, is_write| {
+                let is_holding = held.instructions.binary_search(&pc).is_ok();
+                let held: &[Reg] = if is_holding { &held.registers } else { &[] };
+                visit(code, inst, held, |reg, is_write| {
                     let register = numbering.of(reg);
                     self.touch(register, pc);
                     let pair = (register as u32, block);
@@ -138,7 +152,7 @@ impl Lifetimes {
 }
 
 /// Calls `f` for every register of an instruction: those it reads first, then those it writes.
-fn visit(code: &Code, inst: &Inst, held: Option<&Vec<Reg>>, mut f: impl FnMut(Reg, bool)) {
+fn visit(code: &Code, inst: &Inst, held: &[Reg], mut f: impl FnMut(Reg, bool)) {
     if inst.guard != NO_GUARD {
         f(Reg(inst.guard), false);
     }
@@ -147,7 +161,7 @@ fn visit(code: &Code, inst: &Inst, held: Option<&Vec<Reg>>, mut f: impl FnMut(Re
     for &source in sources {
         f(Reg(source), false);
     }
-    for &reg in held.into_iter().flatten() {
+    for &reg in held {
         f(reg, false);
     }
     for &destination in destinations {

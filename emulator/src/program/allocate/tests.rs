@@ -1,10 +1,13 @@
 //! Random control flow, run once with every register apart and once with the rows given out: all reads must agree.
 
+use std::collections::HashMap;
+
 use proptest::prelude::*;
 
 use super::liveness::Lifetimes;
 use super::*;
-use crate::program::op::{Inst, Op};
+use crate::program::op::{Accumulator, Element, Inst, Op};
+use crate::program::op_async::Wgmma;
 
 const KINDS: [RegKind; 3] = [RegKind::Narrow, RegKind::Wide, RegKind::Predicate];
 /// Registers of each kind; the first two of each are constants.
@@ -108,13 +111,14 @@ fn program(seed: u64, length: u32) -> Program {
         code.pool
             .extend(destinations.iter().chain(&sources).map(|reg| reg.0));
     }
-    let mut held = Held::new();
+    let mut held = Held {
+        instructions: Vec::new(),
+        registers: late,
+    };
     for (pc, inst) in (0..).zip(&code.instructions) {
         match inst.op {
             Op::Branch { target } => code.leaders[target as usize] = true,
-            Op::Sleep => {
-                held.insert(pc, late.clone());
-            }
+            Op::Sleep => held.instructions.push(pc),
             _ => {}
         }
     }
@@ -289,6 +293,39 @@ fn a_long_chain_needs_two_rows() {
         wide: 0,
         predicates: 0,
     };
-    let rows = assign(&code, &numbering, &[], &Held::new());
+    let rows = assign(&code, &numbering, &[], &Held::default());
     assert_eq!(rows.next, [2, 0]);
+}
+
+#[test]
+fn waits_hold_the_accumulators() {
+    let mma = Op::Wgmma(WgmmaOp::Mma(Wgmma {
+        n: 8,
+        k: 16,
+        a: Element::Bf16,
+        b: Element::Bf16,
+        accumulator: Accumulator::F32,
+        a_in_registers: false,
+        negate_a: false,
+        negate_b: false,
+        transpose_a: false,
+        transpose_b: false,
+        satfinite: false,
+    }));
+    let mut code = chain(6, 100);
+    code.instructions[1].op = mma;
+    code.instructions[4].op = Op::Wgmma(WgmmaOp::Wait { keep: 0 });
+    let held = Held::by_waits(&code);
+    assert_eq!(
+        (held.instructions.as_slice(), held.registers.as_slice()),
+        (&[4][..], &[Reg(1)][..])
+    );
+    let numbering = Numbering {
+        narrow: 6,
+        wide: 0,
+        predicates: 0,
+    };
+    let lifetimes = Lifetimes::new(&code, &numbering, &held);
+    assert_eq!(lifetimes.interval(1), Some((1, 4)));
+    assert_eq!(lifetimes.interval(2), Some((2, 3)));
 }

@@ -38,14 +38,8 @@ pub(super) fn brx(b: &mut Builder<'_>, m: Modifiers<'_>, o: &[Operand]) -> Decod
         .targets(name)
         .filter(|targets| !targets.is_empty())
         .ok_or_else(|| format!("no table `{name}`"))?;
-    b.code.tables.push(targets);
-    b.emit(
-        Op::BranchTable {
-            table: b.code.tables.len() as u32 - 1,
-        },
-        &[],
-        &[index],
-    );
+    let table = b.table(targets);
+    b.emit(Op::BranchTable { table }, &[], &[index]);
     Ok(())
 }
 

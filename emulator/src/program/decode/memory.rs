@@ -308,11 +308,8 @@ pub(super) fn fence(b: &mut Builder<'_>, m: Modifiers<'_>) -> Decoded {
     Ok(())
 }
 
-/// `cp.async`; the bulk forms are refused.
+/// `cp.async`, but for the bulk forms.
 pub(super) fn copy_async(b: &mut Builder<'_>, m: Modifiers<'_>, o: &[Operand]) -> Decoded {
-    if m.has("bulk") || m.has("mbarrier") || m.has("reduce") {
-        return Err("bulk copies".into());
-    }
     match m.all {
         ["async", "commit_group"] => b.emit(Op::CopyAsyncCommit, &[], &[]),
         ["async", "wait_all"] => b.emit(Op::CopyAsyncWait { keep: None }, &[], &[]),

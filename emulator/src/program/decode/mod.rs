@@ -3,6 +3,7 @@
 mod control;
 mod data;
 mod float;
+mod hopper;
 mod integer;
 mod memory;
 mod tensor;
@@ -55,7 +56,13 @@ pub(super) fn decode(b: &mut Builder<'_>, instruction: &Instruction) -> Decoded 
         "atom" | "red" => memory::atom(b, base == "atom", m, o),
         "prefetch" | "prefetchu" | "discard" | "applypriority" => memory::prefetch(b),
         "membar" | "fence" => memory::fence(b, m),
+        "cp" if m.has("bulk") => hopper::bulk(b, m, o),
+        "cp" if m.has("mbarrier") => hopper::copies_arrive(b, m, o),
         "cp" => memory::copy_async(b, m, o),
+        "mbarrier" => hopper::mbarrier(b, m, o),
+        "wgmma" => hopper::wgmma(b, m, o),
+        "setmaxnreg" => hopper::setmaxnreg(b, m, o),
+        "mapa" | "getctarank" => hopper::mapa(b, base, m, o),
         "bra" => control::bra(b, o),
         "brx" => control::brx(b, m, o),
         "ret" => {

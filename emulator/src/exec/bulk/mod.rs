@@ -1,0 +1,687 @@
+//! Bulk copies, plain and of tensor tiles: each is made when it is waited for and not before.
+
+mod access;
+mod tensor;
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+pub(super) use access::check_read;
+use access::{Site, global, shared};
+use tensor::tensor;
+
+use super::atomic;
+use super::copy::Batch;
+use super::mbarrier;
+use super::memory::{lanes, set_word, word};
+use super::observe::{self, Memory, RANK_SHIFT, rank_of};
+use super::state::{Group, Warp, Worker};
+use crate::check::clock::Clock;
+use crate::check::finding::{FindingKind, Instance};
+use crate::check::race::Stamp;
+use crate::error::Error;
+use crate::memory::window::{self, Place};
+use crate::program::op::{BulkOp, Space};
+use crate::program::op_async::{At, BulkReduction, BulkWay};
+
+/// Bulk copies of a group that nobody has waited for.
+#[derive(Debug, Default)]
+pub(crate) struct Queue {
+    pending: Vec<Pending>,
+    /// Committed groups, by slot of the warp and lane.
+    groups: HashMap<(u32, u32), u32>,
+    /// Grows with everything that can complete a phase of a barrier.
+    pub(super) version: u64,
+}
+
+/// A copy under way.
+#[derive(Debug)]
+struct Pending {
+    what: What,
+    pc: u32,
+    /// The thread that started it: slot of its warp, lane; block in the launch, thread in it.
+    slot: u32,
+    lane: u32,
+    thread: (u32, u32),
+    /// When it was started.
+    time: u32,
+    /// What waits for it: a barrier (rank and offset), or the group of its thread, once committed.
+    barrier: Option<(usize, u32)>,
+    group: Option<u32>,
+}
+
+#[derive(Debug)]
+enum What {
+    /// `cp.async` copies of lanes of a block, whose arrival counts as so many arrivals.
+    Copies {
+        rank: usize,
+        batches: Vec<Batch>,
+        arrivals: u32,
+        clock: Clock,
+    },
+    /// Pieces of shared memory of a block, each with what fills it.
+    Load {
+        rank: usize,
+        pieces: Vec<Piece>,
+        bytes: u64,
+        reduction: Option<BulkReduction>,
+    },
+    /// Pieces of shared memory of a block, each with where it goes.
+    Store {
+        rank: usize,
+        pieces: Vec<(u32, u64, u32)>,
+        reduction: Option<BulkReduction>,
+    },
+}
+
+/// Bytes of shared memory that a load fills.
+#[derive(Debug, Clone)]
+struct Piece {
+    shared: u32,
+    bytes: u32,
+    source: Source,
+}
+
+#[derive(Debug, Clone)]
+enum Source {
+    Global(u64),
+    /// Shared memory of a block of the group.
+    Shared(usize, u32),
+    /// What stands for elements outside of a tensor: a pattern of two bytes.
+    Fill(u16),
+}
+
+impl Queue {
+    /// The copy under way to a place of a block's shared memory: its instruction and thread.
+    pub(super) fn find(
+        &self,
+        g: &Group,
+        rank: usize,
+        from: u32,
+        bytes: u32,
+    ) -> Option<(u32, (u32, u32))> {
+        self.pending.iter().find_map(|pending| match &pending.what {
+            What::Load {
+                rank: to, pieces, ..
+            } if *to == rank => {
+                let hit = pieces
+                    .iter()
+                    .any(|piece| piece.shared < from + bytes && from < piece.shared + piece.bytes);
+                hit.then_some((pending.pc, pending.thread))
+            }
+            What::Copies {
+                rank: to, batches, ..
+            } if *to == rank => {
+                let (pc, lane) = batches.iter().find_map(|batch| batch.writer(from, bytes))?;
+                let warps = g.blocks[rank].warps.len() as u32;
+                Some((
+                    pc,
+                    (
+                        g.blocks[rank].index,
+                        pending.slot % warps * 32 + lane as u32,
+                    ),
+                ))
+            }
+            _ => None,
+        })
+    }
+}
+
+/// Counts bytes of a block's shared memory as under way, or as arrived.
+fn mark(g: &mut Group, rank: usize, bytes: Range<u32>, begins: bool) {
+    let in_flight = &mut g.blocks[rank].in_flight;
+    if in_flight.is_empty() {
+        return;
+    }
+    for cell in &mut in_flight[bytes.start as usize / 4..(bytes.end as usize).div_ceil(4)] {
+        *cell = if begins {
+            cell.saturating_add(1)
+        } else {
+            cell.saturating_sub(1)
+        };
+    }
+}
+
+/// `cp.async.mbarrier.arrive`: copies that arrive with a barrier.
+pub(super) fn arrive_on_copies(
+    w: &Worker<'_>,
+    g: &mut Group,
+    warp: &Warp,
+    batches: Vec<Batch>,
+    barrier: (usize, u32),
+    mask: u32,
+) {
+    let slot = g.slot(warp.rank, warp.index);
+    let lane = mask.trailing_zeros();
+    let pc = 0;
+    let mut clock = Clock::default();
+    if w.launch.checks.race {
+        clock = warp.clock.clone();
+    }
+    let what = What::Copies {
+        rank: warp.rank,
+        batches,
+        arrivals: mask.count_ones(),
+        clock,
+    };
+    let thread = (g.blocks[warp.rank].index, warp.thread(lane as usize));
+    g.bulk.pending.push(Pending {
+        what,
+        pc,
+        slot,
+        lane,
+        thread,
+        time: g.time,
+        barrier: Some(barrier),
+        group: None,
+    });
+}
+
+/// Lets the first copy that a barrier waits for arrive; whether there was one.
+pub(super) fn deliver_one(w: &mut Worker<'_>, g: &mut Group, rank: usize, offset: u32) -> bool {
+    let Some(index) = g
+        .bulk
+        .pending
+        .iter()
+        .position(|pending| pending.barrier == Some((rank, offset)))
+    else {
+        return false;
+    };
+    let pending = g.bulk.pending.remove(index);
+    deliver(w, g, pending);
+    true
+}
+
+/// Makes a copy and tells its barrier.
+fn deliver(w: &mut Worker<'_>, g: &mut Group, pending: Pending) {
+    w.changes += 1;
+    match pending.what {
+        What::Copies {
+            rank,
+            batches,
+            arrivals,
+            clock,
+        } => {
+            for batch in &batches {
+                super::copy::put(w, g, rank, batch);
+                if w.launch.checks.race {
+                    let stamp = Stamp::new(
+                        clock.of(pending.slot),
+                        pending.slot,
+                        pending.lane as usize,
+                        pending.pc,
+                        false,
+                    );
+                    batch.stamp(g, rank, stamp);
+                }
+            }
+            // The copies happened before the arrival that they stand for.
+            let mut clock = clock;
+            if clock.is_kept() {
+                let now = clock.of(pending.slot) + 1;
+                clock.set(pending.slot, now);
+            }
+            if let Some((rank, offset)) = pending.barrier {
+                mbarrier::deliver_arrivals(w, g, rank, offset, arrivals, &clock);
+            }
+        }
+        What::Load {
+            rank,
+            pieces,
+            bytes,
+            reduction,
+        } => {
+            for piece in &pieces {
+                fill(w, g, rank, piece, reduction);
+                mark(g, rank, piece.shared..piece.shared + piece.bytes, false);
+            }
+            let mut clock = Clock::default();
+            if w.launch.checks.race {
+                // What the barrier orders is the copy, not what its thread did besides.
+                clock = Clock::new(g.index, g.async_slot(0) as usize);
+                clock.raise(g.async_slot(pending.slot), pending.time + 1);
+            }
+            if let Some((rank, offset)) = pending.barrier {
+                mbarrier::deliver(w, g, rank, offset, bytes, &clock);
+            }
+        }
+        What::Store {
+            rank,
+            pieces,
+            reduction,
+        } => {
+            for (shared, address, bytes) in pieces {
+                drain(w, g, rank, shared, address, bytes, reduction);
+            }
+        }
+    }
+}
+
+/// Fills a piece of shared memory.
+fn fill(
+    w: &mut Worker<'_>,
+    g: &mut Group,
+    rank: usize,
+    piece: &Piece,
+    reduction: Option<BulkReduction>,
+) {
+    let (start, bytes) = (piece.shared as usize, piece.bytes as usize);
+    let mut data = vec![0; bytes];
+    match piece.source {
+        Source::Global(address) => {
+            if let Some(allocation) = w.launch.memory.find(address, &mut w.hint) {
+                allocation.read(address - allocation.base, &mut data);
+            }
+        }
+        Source::Shared(from, at) => {
+            data.copy_from_slice(&g.blocks[from].shared[at as usize..at as usize + bytes]);
+        }
+        Source::Fill(pattern) => {
+            for (byte, value) in data
+                .iter_mut()
+                .zip(pattern.to_le_bytes().into_iter().cycle())
+            {
+                *byte = value;
+            }
+        }
+    }
+    let shared = &mut g.blocks[rank].shared;
+    match reduction {
+        None => shared[start..start + bytes].copy_from_slice(&data),
+        Some(BulkReduction {
+            op,
+            ty,
+            bytes: size,
+        }) => {
+            for at in (0..bytes).step_by(usize::from(size)) {
+                let old = word(shared, start + at, size);
+                set_word(
+                    shared,
+                    start + at,
+                    size,
+                    atomic::update(op, ty, size, old, word(&data, at, size)),
+                );
+            }
+        }
+    }
+}
+
+/// Writes a piece of shared memory to global memory.
+fn drain(
+    w: &mut Worker<'_>,
+    g: &Group,
+    rank: usize,
+    shared: u32,
+    address: u64,
+    bytes: u32,
+    reduction: Option<BulkReduction>,
+) {
+    let data = &g.blocks[rank].shared[shared as usize..(shared + bytes) as usize];
+    let Some(allocation) = w.launch.memory.find(address, &mut w.hint) else {
+        return;
+    };
+    let offset = address - allocation.base;
+    match reduction {
+        None => allocation.write(offset, data),
+        Some(BulkReduction {
+            op,
+            ty,
+            bytes: size,
+        }) => {
+            for at in (0..bytes as usize).step_by(usize::from(size)) {
+                let value = word(data, at, size);
+                allocation.update(offset + at as u64, size, |old| {
+                    atomic::update(op, ty, size, old, value)
+                });
+            }
+            allocation.define(offset, u64::from(bytes));
+        }
+    }
+}
+
+/// The address of an operand of a lane, within the space it is in.
+fn address(warp: &Warp, at: &At, row: u32, lane: usize) -> u64 {
+    let base = warp.registers.lane(row, lane, at.wide);
+    let address = if at.wide {
+        base.wrapping_add(at.offset as u64)
+    } else {
+        (base as u32).wrapping_add(at.offset as u32).into()
+    };
+    // What is generic is turned into an address of the space that is meant.
+    match (at.space, window::place(address)) {
+        (Space::Shared | Space::Cluster, Place::Shared(at)) => at,
+        _ => address,
+    }
+}
+
+pub(super) fn execute(
+    w: &mut Worker<'_>,
+    g: &mut Group,
+    warp: &mut Warp,
+    op: &BulkOp,
+    r: &[u32],
+    mask: u32,
+    pc: u32,
+) -> Result<(), Error> {
+    match *op {
+        BulkOp::Commit => {
+            let slot = g.slot(warp.rank, warp.index);
+            for lane in lanes(mask) {
+                let groups = g.bulk.groups.entry((slot, lane as u32)).or_default();
+                let group = *groups;
+                *groups += 1;
+                let own =
+                    |pending: &&mut Pending| (pending.slot, pending.lane) == (slot, lane as u32);
+                for pending in g.bulk.pending.iter_mut().filter(own) {
+                    if pending.barrier.is_none() && pending.group.is_none() {
+                        pending.group = Some(group);
+                    }
+                }
+            }
+            Ok(())
+        }
+        // To have been read and to be written are one here: both as late as the wait allows.
+        BulkOp::Wait { keep, .. } => {
+            for lane in lanes(mask) {
+                wait(w, g, warp, lane as u32, Some(keep));
+            }
+            Ok(())
+        }
+        BulkOp::Plain {
+            way,
+            to,
+            from,
+            barrier,
+            reduction,
+        } => {
+            for lane in lanes(mask) {
+                plain(
+                    w,
+                    g,
+                    warp,
+                    way,
+                    (&to, &from, barrier.as_ref()),
+                    reduction,
+                    r,
+                    lane,
+                    pc,
+                )?;
+            }
+            started(w, g, warp);
+            Ok(())
+        }
+        BulkOp::Tensor {
+            way,
+            shared,
+            map,
+            rank,
+            barrier,
+            reduction,
+        } => {
+            for lane in lanes(mask) {
+                tensor(
+                    w,
+                    g,
+                    warp,
+                    way,
+                    (&shared, &map, barrier.as_ref()),
+                    rank,
+                    reduction,
+                    r,
+                    lane,
+                    pc,
+                )?;
+            }
+            started(w, g, warp);
+            Ok(())
+        }
+    }
+}
+
+/// Time goes on: what follows is not before the copy.
+fn started(w: &mut Worker<'_>, g: &mut Group, warp: &mut Warp) {
+    w.changes += 1;
+    g.bulk.version += 1;
+    if w.launch.checks.race {
+        g.advance(warp);
+    }
+}
+
+/// Makes the copies of a thread's groups but for the newest; without a number, all of them.
+fn wait(w: &mut Worker<'_>, g: &mut Group, warp: &mut Warp, lane: u32, keep: Option<u32>) {
+    let slot = g.slot(warp.rank, warp.index);
+    let committed = g.bulk.groups.get(&(slot, lane)).copied().unwrap_or(0);
+    let mut index = 0;
+    while index < g.bulk.pending.len() {
+        let pending = &g.bulk.pending[index];
+        let is_due = match (keep, pending.group) {
+            (None, _) => true,
+            (Some(keep), Some(group)) => group + keep < committed,
+            (Some(_), None) => false,
+        };
+        if (pending.slot, pending.lane) == (slot, lane) && pending.barrier.is_none() && is_due {
+            let pending = g.bulk.pending.remove(index);
+            let time = pending.time;
+            deliver(w, g, pending);
+            warp.clock.raise(g.async_slot(slot), time + 1);
+        } else {
+            index += 1;
+        }
+    }
+}
+
+/// A block's shared memory must outlive the copies from it, and what a copy brings should be waited for.
+pub(super) fn before_exit(w: &mut Worker<'_>, g: &mut Group, warp: &mut Warp, mask: u32) {
+    let slot = g.slot(warp.rank, warp.index);
+    for lane in lanes(mask) {
+        let own = |pending: &&Pending| {
+            (pending.slot, pending.lane) == (slot, lane as u32) && pending.barrier.is_none()
+        };
+        if let Some(pending) = g.bulk.pending.iter().find(own) {
+            let (pc, (block, thread)) = (pending.pc, pending.thread);
+            if w.launch.checks.race {
+                w.findings.add(
+                    FindingKind::UnfinishedAtExit,
+                    pc,
+                    0,
+                    Instance::new(block, thread),
+                );
+            }
+            wait(w, g, warp, lane as u32, None);
+        }
+    }
+    if g.blocks[warp.rank].threads != mask.count_ones() {
+        return;
+    }
+    // The last threads of the block.
+    let rank = warp.rank;
+    while let Some(index) = g
+        .bulk
+        .pending
+        .iter()
+        .position(|p| p.barrier.is_some_and(|(to, _)| to == rank))
+    {
+        let pending = g.bulk.pending.remove(index);
+        if w.launch.checks.race && !matches!(pending.what, What::Copies { .. }) {
+            let (block, thread) = pending.thread;
+            w.findings.add(
+                FindingKind::UnfinishedAtExit,
+                pending.pc,
+                0,
+                Instance::new(block, thread),
+            );
+        }
+        deliver(w, g, pending);
+    }
+    mbarrier::find_unbalanced(w, &g.blocks[rank]);
+}
+
+/// The barrier that a copy tells: its block and offset.
+fn barrier_of(warp: &Warp, at: Option<&At>, row: u32, lane: usize) -> Option<(usize, u32)> {
+    let address = address(warp, at?, row, lane);
+    Some((
+        rank_of(warp, address, None),
+        (address & ((1 << RANK_SHIFT) - 1)) as u32,
+    ))
+}
+
+/// Starts a copy.
+fn push(
+    g: &mut Group,
+    warp: &Warp,
+    what: What,
+    barrier: Option<(usize, u32)>,
+    lane: usize,
+    pc: u32,
+) {
+    if let What::Load { rank, pieces, .. } = &what {
+        for piece in pieces.clone() {
+            mark(g, *rank, piece.shared..piece.shared + piece.bytes, true);
+        }
+    }
+    let slot = g.slot(warp.rank, warp.index);
+    let thread = (g.blocks[warp.rank].index, warp.thread(lane));
+    let time = g.time;
+    g.bulk.pending.push(Pending {
+        what,
+        pc,
+        slot,
+        lane: lane as u32,
+        thread,
+        time,
+        barrier,
+        group: None,
+    });
+}
+
+fn plain(
+    w: &mut Worker<'_>,
+    g: &mut Group,
+    warp: &mut Warp,
+    way: BulkWay,
+    (to, from, barrier): (&At, &At, Option<&At>),
+    reduction: Option<BulkReduction>,
+    r: &[u32],
+    lane: usize,
+    pc: u32,
+) -> Result<(), Error> {
+    let (target, source) = (
+        address(warp, to, r[0], lane),
+        address(warp, from, r[1], lane),
+    );
+    let bytes = warp.registers.r32(r[2])[lane];
+    let site = Site {
+        lane,
+        pc,
+        is_write: false,
+        is_atomic: false,
+    };
+    if (target | source | u64::from(bytes)) & 15 != 0 {
+        let what = Memory {
+            space: "global",
+            address: source,
+            bytes,
+            allocation: None,
+        };
+        return observe::illegal(w, g, warp, lane, FindingKind::Misaligned, what, pc);
+    }
+    w.counters[pc as usize].bulk_bytes += u64::from(bytes);
+    if bytes == 0 {
+        return Ok(());
+    }
+    let barrier = barrier_of(warp, barrier, *r.get(3).unwrap_or(&0), lane);
+    let offset = |address: u64| (address & ((1 << RANK_SHIFT) - 1)) as u32;
+    let length = u64::from(bytes);
+    if way == BulkWay::Store {
+        let (rank, start) = (rank_of(warp, source, None), offset(source));
+        let is_atomic = reduction.is_some();
+        if shared(w, g, warp, rank, start..start.saturating_add(bytes), site)?
+            && global(
+                w,
+                g,
+                warp,
+                target..target.saturating_add(length),
+                Site {
+                    is_write: true,
+                    is_atomic,
+                    ..site
+                },
+            )?
+        {
+            let what = What::Store {
+                rank,
+                pieces: vec![(start, target, bytes)],
+                reduction,
+            };
+            push(g, warp, what, None, lane, pc);
+        }
+        return Ok(());
+    }
+    let fetched = if way == BulkWay::Across {
+        let (rank, start) = (rank_of(warp, source, None), offset(source));
+        shared(w, g, warp, rank, start..start.saturating_add(bytes), site)?
+            .then_some(Source::Shared(rank, start))
+    } else {
+        global(w, g, warp, source..source.saturating_add(length), site)?
+            .then_some(Source::Global(source))
+    };
+    let Some(fetched) = fetched else {
+        return Ok(());
+    };
+    let start = offset(target);
+    for (rank, barrier) in destinations(g, warp, way, target, barrier, r, lane) {
+        let write = Site {
+            is_write: true,
+            ..site
+        };
+        if shared(w, g, warp, rank, start..start.saturating_add(bytes), write)? {
+            let pieces = vec![Piece {
+                shared: start,
+                bytes,
+                source: fetched.clone(),
+            }];
+            push(
+                g,
+                warp,
+                What::Load {
+                    rank,
+                    pieces,
+                    bytes: length,
+                    reduction,
+                },
+                barrier,
+                lane,
+                pc,
+            );
+        }
+    }
+    Ok(())
+}
+
+/// The blocks that a load goes to, each with its barrier.
+fn destinations(
+    g: &Group,
+    warp: &Warp,
+    way: BulkWay,
+    target: u64,
+    barrier: Option<(usize, u32)>,
+    r: &[u32],
+    lane: usize,
+) -> Vec<(usize, Option<(usize, u32)>)> {
+    if let BulkWay::Load { multicast: true } = way {
+        let mask = r
+            .last()
+            .map_or(0, |&row| warp.registers.r32(row)[lane] & 0xffff);
+        // The same place in each block, and the barrier at the same place.
+        let ranks = lanes(mask).filter(|&rank| rank < g.blocks.len());
+        return ranks
+            .map(|rank| (rank, barrier.map(|(_, offset)| (rank, offset))))
+            .collect();
+    }
+    let rank = rank_of(warp, target, None);
+    if rank < g.blocks.len() {
+        vec![(rank, barrier)]
+    } else {
+        Vec::new()
+    }
+}
