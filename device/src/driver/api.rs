@@ -142,6 +142,8 @@ type GetErrorName = unsafe extern "C" fn(u32, *mut *const c_char) -> u32;
 type ElapsedTime = unsafe extern "C" fn(*mut f32, CUevent, CUevent) -> u32;
 
 /// The driver, found, opened and working. It stays loaded until the process ends.
+///
+/// It is NVIDIA's, or an emulated one with the same functions: see [`Device::is_emulated`](super::Device::is_emulated).
 pub struct Driver {
     path: PathBuf,
     origin: Origin,
@@ -152,6 +154,9 @@ pub struct Driver {
 }
 
 impl Driver {
+    /// Stands in for the path of a driver that the program brings along.
+    pub const IN_PROGRAM: &str = "emulated";
+
     /// Finds the driver's library, opens it and initialises it.
     ///
     /// # Errors
@@ -173,27 +178,47 @@ impl Driver {
         Ok(Driver::of(library::open(Library::Driver)?))
     }
 
+    /// A driver that the program brings along: `find` gives its functions by name. Its path is [`Driver::IN_PROGRAM`].
+    ///
+    /// # Safety
+    /// What `find` gives for a name must be a function with the signature and the meaning that cuda.h gives to that name, and stay
+    /// there until the process ends.
+    ///
+    /// # Errors
+    /// As [`Driver::open`].
+    pub unsafe fn emulated(find: fn(&str) -> Option<*const c_void>) -> Result<Arc<Driver>, Error> {
+        let path = PathBuf::from(Driver::IN_PROGRAM);
+        // SAFETY: the caller vouches for the functions.
+        Driver::start(unsafe { Driver::with_functions(path, Origin::Program, find) })
+    }
+
     fn of(found: Found) -> Driver {
+        let find = |name: &str| library::symbol(&found.handle, name);
         // SAFETY: the search made sure that the library has `cuInit`, and never unloads it.
-        let functions = unsafe { Functions::load(&found.handle) };
-        // SAFETY: these are the signatures of cuda.h, with the status enum taken as the integer it is.
-        let (get_error_name, old_elapsed_time) = unsafe {
+        unsafe { Driver::with_functions(found.path.clone(), found.origin, find) }
+    }
+
+    /// # Safety
+    /// As [`Driver::emulated`].
+    unsafe fn with_functions(
+        path: PathBuf,
+        origin: Origin,
+        find: impl Fn(&str) -> Option<*const c_void>,
+    ) -> Driver {
+        // SAFETY: the caller vouches for the functions; the two types are the signatures of cuda.h, with the status enum taken
+        // as the integer it is.
+        let (functions, get_error_name, old_elapsed_time) = unsafe {
             (
-                found
-                    .handle
-                    .get::<GetErrorName>(b"cuGetErrorName\0")
-                    .ok()
-                    .map(|symbol| *symbol),
-                found
-                    .handle
-                    .get::<ElapsedTime>(b"cuEventElapsedTime\0")
-                    .ok()
-                    .map(|symbol| *symbol),
+                Functions::load(&find),
+                find("cuGetErrorName")
+                    .map(|symbol| std::mem::transmute::<*const c_void, GetErrorName>(symbol)),
+                find("cuEventElapsedTime")
+                    .map(|symbol| std::mem::transmute::<*const c_void, ElapsedTime>(symbol)),
             )
         };
         Driver {
-            path: found.path,
-            origin: found.origin,
+            path,
+            origin,
             version: Version { major: 0, minor: 0 },
             functions,
             get_error_name,
@@ -232,7 +257,7 @@ impl Driver {
         unsafe { self.cuInit(0) }
     }
 
-    /// The file it was opened from.
+    /// The file it was opened from, or [`Driver::IN_PROGRAM`].
     pub fn path(&self) -> &Path {
         &self.path
     }

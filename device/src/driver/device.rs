@@ -56,6 +56,14 @@ pub struct Limits {
     pub has_memory_pools: bool,
 }
 
+impl Device {
+    /// Whether it is none of hardware: it runs PTX, not machine code, and its times mean nothing. Such a device says so in its name,
+    /// whichever way its driver was opened.
+    pub fn is_emulated(&self) -> bool {
+        self.name.starts_with("Emulated ")
+    }
+}
+
 impl Driver {
     /// The device with this ordinal.
     ///

@@ -30,7 +30,7 @@ unsafe impl Send for Module {}
 unsafe impl Sync for Module {}
 
 impl Module {
-    /// Loads what NVRTC made.
+    /// Loads what NVRTC made: the machine code, or the PTX where the device is emulated.
     ///
     /// # Errors
     /// The driver is older than the NVRTC, or the code is for another architecture.
@@ -39,7 +39,12 @@ impl Module {
         compiled: &Compiled,
     ) -> Result<Arc<Module>, Error> {
         let program = &compiled.facts.program;
-        Module::load(context, program, compiled.image()).map_err(|error| {
+        let image = if context.device().is_emulated() {
+            compiled.ptx.as_bytes()
+        } else {
+            compiled.image()
+        };
+        Module::load(context, program, image).map_err(|error| {
             let needs = compiled.facts.compiler;
             let has = context.driver().version();
             let is_about_versions = matches!(
@@ -101,7 +106,10 @@ impl Module {
                 .map(str::trim)
                 .find(|line| !line.is_empty())
                 .unwrap_or_default();
-            let is_source = matches!(error.code(), Some(INVALID_PTX | INVALID_SOURCE));
+            let is_source = matches!(
+                error.code(),
+                Some(NO_BINARY_FOR_GPU | INVALID_PTX | INVALID_SOURCE)
+            );
             let what = if is_source && !said.is_empty() {
                 format!("loading {name} ({said})")
             } else {

@@ -368,11 +368,16 @@ fn open_now(file: &OsStr) -> Result<Handle, libloading::Error> {
     unsafe { Handle::open(Some(file), RTLD_NOW | RTLD_LOCAL) }
 }
 
-/// The file that `handle` was opened from, by way of its function `symbol`.
-fn file_of(handle: &Handle, symbol: &str) -> Option<PathBuf> {
-    // SAFETY: the symbol's address is taken, not called.
-    let address = unsafe { handle.get::<*const c_void>(symbol.as_bytes()) }.ok()?;
-    let address: *const c_void = *address;
+/// The address of a function of the library, if it has it.
+pub(crate) fn symbol(handle: &Handle, name: &str) -> Option<*const c_void> {
+    // SAFETY: the symbol's address is taken, and nothing is done with it.
+    let symbol = unsafe { handle.get::<*const c_void>(name.as_bytes()) };
+    symbol.ok().map(|address| *address)
+}
+
+/// The file that `handle` was opened from, by way of its function `name`.
+fn file_of(handle: &Handle, name: &str) -> Option<PathBuf> {
+    let address = symbol(handle, name)?;
     let mut info = MaybeUninit::<libc::Dl_info>::zeroed();
     // SAFETY: `info` is large enough, and zeroes are valid for its pointers and integers.
     let info = unsafe {

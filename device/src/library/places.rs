@@ -23,6 +23,8 @@ pub enum Origin {
     System,
     /// `target/cuda` of the repository, where `cargo xtask cuda` unpacks.
     Target,
+    /// No file at all: the program brings it along.
+    Program,
 }
 
 impl Origin {
@@ -35,6 +37,7 @@ impl Origin {
             Origin::PythonPackages => "Python packages",
             Origin::System => "system folder",
             Origin::Target => "target/cuda",
+            Origin::Program => "part of this program",
         }
     }
 }

@@ -31,17 +31,22 @@ macro_rules! function_table {
         };
 
         impl $Table {
-            /// Looks up every function in `library`.
+            /// Looks up every function by its name.
             ///
             /// # Safety
-            /// `library` must be the NVIDIA library of this name, and stay loaded while the table is used.
-            unsafe fn load(library: &libloading::os::unix::Library) -> $Table {
+            /// What `find` gives must be the function of this name of the NVIDIA library, and stay there while the table is used.
+            unsafe fn load(find: impl Fn(&str) -> Option<*const std::ffi::c_void>) -> $Table {
                 $Table {
-                    // SAFETY: the caller vouches for the library; the signature is the one of NVIDIA's header, checked
-                    // against cudarc's above, and a status enum is returned as the integer it is.
-                    $( $name: unsafe { library.get(concat!(stringify!($name), "\0").as_bytes()) }
-                        .ok()
-                        .map(|symbol| *symbol), )*
+                    $( $name: find(stringify!($name)).map(|symbol| {
+                        // SAFETY: the caller vouches for the function; the signature is the one of NVIDIA's header, checked
+                        // against cudarc's above, and a status enum is returned as the integer it is.
+                        unsafe {
+                            std::mem::transmute::<
+                                *const std::ffi::c_void,
+                                unsafe extern "C" fn($($type),*) -> u32,
+                            >(symbol)
+                        }
+                    }), )*
                 }
             }
 

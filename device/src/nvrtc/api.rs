@@ -49,7 +49,7 @@ impl Api {
     pub(super) fn open(file_names: &[&str]) -> Result<Api, Error> {
         let found = library::open_among(Library::Nvrtc, file_names)?;
         // SAFETY: `library` made sure that this is an NVRTC, and never unloads it.
-        let functions = unsafe { Functions::load(&found.handle) };
+        let functions = unsafe { Functions::load(|name| library::symbol(&found.handle, name)) };
         Ok(Api {
             path: found.path,
             origin: found.origin,

@@ -72,10 +72,11 @@ fn elapsed(milliseconds: Out<f32>, start: Handle<Event>, end: Handle<Event>) -> 
     if !(start.has_time && end.has_time) {
         return Err(Status::INVALID_HANDLE);
     }
-    let (Some(from), Some(to)) = (start.time()?, end.time()?) else {
+    let times = (start.time()?, end.time()?);
+    end.context.wait()?;
+    let (Some(from), Some(to)) = times else {
         return Err(Status::INVALID_HANDLE);
     };
-    end.context.wait()?;
     let seconds = match to.checked_duration_since(from) {
         Some(forward) => forward.as_secs_f32(),
         None => -from.duration_since(to).as_secs_f32(),

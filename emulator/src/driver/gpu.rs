@@ -1,5 +1,6 @@
 //! The devices that the driver offers, and what it says about them.
 
+use std::ffi::c_char;
 use std::sync::{Arc, Mutex, OnceLock};
 
 use super::abi::functions;
@@ -8,7 +9,7 @@ use super::config::Configuration;
 use super::context::{Context, Primary};
 use super::pool::Pool;
 use super::registry::{Handle, lock};
-use super::report::LaunchReport;
+use super::report::{LaunchReport, complain};
 use super::status::Status;
 use super::types::{DeviceNumber, Uuid};
 use crate::count::occupancy::Capacity;
@@ -59,10 +60,6 @@ pub(super) fn gpu(ordinal: DeviceNumber) -> Result<&'static Arc<Gpu>, Status> {
     gpus.get(ordinal).ok_or(Status::INVALID_DEVICE)
 }
 
-#[allow(
-    clippy::print_stderr,
-    reason = "a C function cannot say more than a number"
-)]
 fn initialise() -> Result<(), Status> {
     let mut configured = lock(&CONFIGURED);
     if MACHINE.get().is_some() {
@@ -71,11 +68,15 @@ fn initialise() -> Result<(), Status> {
     let configuration = match configured.take() {
         Some(configuration) => configuration,
         None => Configuration::from_environment().map_err(|message| {
-            eprintln!("stepscope's emulated driver: {message}");
+            complain(&message);
             Status::INVALID_VALUE
         })?,
     };
-    let Some(capacity) = Capacity::of(configuration.compute_capability) else {
+    let (major, minor) = configuration.compute_capability;
+    let Some(capacity) = Capacity::of((major, minor)) else {
+        complain(&format!(
+            "there is no emulated device of compute capability {major}.{minor}"
+        ));
         return Err(Status::INVALID_VALUE);
     };
     let options = DeviceOptions {
@@ -214,7 +215,8 @@ impl Gpu {
             127 => has_clusters, // tensor maps
             129 => 1,
             131 | 134 => -1,
-            2..=151 => 0,
+            // The others: textures, surfaces, and what cards share with other programs.
+            other if (1..=151).contains(&other) => 0,
             _ => return Err(Status::INVALID_VALUE),
         })
     }
@@ -245,7 +247,7 @@ functions! {
         count.set(machine()?.gpus.len() as i32)
     }
 
-    fn cuDeviceGetName(name: Out<i8>, length: i32, device: DeviceNumber) {
+    fn cuDeviceGetName(name: Out<c_char>, length: i32, device: DeviceNumber) {
         let room = usize::try_from(length).map_err(|_| Status::INVALID_VALUE)?;
         name.text(&gpu(device)?.name(), room)
     }
@@ -272,7 +274,7 @@ functions! {
         minor.set(capability.1 as i32)
     }
 
-    fn cuDeviceGetPCIBusId(id: Out<i8>, length: i32, device: DeviceNumber) {
+    fn cuDeviceGetPCIBusId(id: Out<c_char>, length: i32, device: DeviceNumber) {
         let room = usize::try_from(length).map_err(|_| Status::INVALID_VALUE)?;
         id.text(&gpu(device)?.bus_id(), room)
     }

@@ -1,23 +1,16 @@
-//! Graphs: work with an order, and the calls that make and read them.
+//! Graphs: work with an order, and the calls about their shape.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, Weak};
 
 use super::abi::functions;
 use super::argument::{In, Out};
-use super::context::Context;
-use super::copy::Copy;
-use super::event::Event;
-use super::fill::Fill;
 pub(super) use super::graph_exec::GraphExec;
-use super::launch::KernelLaunch;
 use super::memory;
 use super::registry::{Handle, Object as _, lock, object};
 use super::status::Status;
-use super::types::{
-    Copy3D, EdgeData, FillNodeParams, HostNodeParams, KernelNodeParams, KernelNodeParamsV1,
-};
-use super::work::{HostWork, Work};
+use super::types::EdgeData;
+use super::work::Work;
 
 /// A graph.
 pub(super) struct Graph {
@@ -239,21 +232,6 @@ fn list<T: std::marker::Copy>(
     count.set(values.len().min(room))
 }
 
-fn add(
-    out: Out<Handle<Node>>,
-    graph: Handle<Graph>,
-    after: In<Handle<Node>>,
-    count: usize,
-    work: impl FnOnce() -> Result<Work, Status>,
-) -> Result<(), Status> {
-    super::gpu::machine()?;
-    let graph = graph.get()?;
-    if out.is_null() {
-        return Err(Status::INVALID_VALUE);
-    }
-    out.set(graph.add(work()?, after.list(count)?)?)
-}
-
 fn edges(
     graph: Handle<Graph>,
     from: Out<Handle<Node>>,
@@ -318,47 +296,6 @@ fn following(
     list(&found, Handle::NULL, nodes, count)
 }
 
-pub(super) fn host_work(params: In<HostNodeParams>) -> Result<Work, Status> {
-    let params = params.get()?;
-    let function = params.function.ok_or(Status::INVALID_VALUE)?;
-    Ok(Work::Host(HostWork::new(function, params.argument)))
-}
-
-pub(super) fn kernel_work(params: KernelNodeParams) -> Result<Work, Status> {
-    Ok(Work::Kernel(KernelLaunch::of_node(&params)?))
-}
-
-pub(super) fn of_version_1(params: KernelNodeParamsV1) -> KernelNodeParams {
-    KernelNodeParams {
-        function: params.function,
-        grid: params.grid,
-        block: params.block,
-        shared_bytes: params.shared_bytes,
-        parameters: params.parameters,
-        extra: params.extra,
-        kernel: Handle::NULL,
-        context: Handle::NULL,
-    }
-}
-
-/// Gives a node other work of the same kind.
-fn replace(node: Handle<Node>, work: Work) -> Result<(), Status> {
-    node.with(|entry| {
-        if entry.work.kind() != work.kind() {
-            return Err(Status::INVALID_VALUE);
-        }
-        entry.work = work;
-        Ok(())
-    })
-}
-
-fn kernel_params(node: Handle<Node>) -> Result<KernelNodeParams, Status> {
-    node.with(|entry| match &entry.work {
-        Work::Kernel(launch) => Ok(launch.as_node()),
-        _ => Err(Status::INVALID_VALUE),
-    })
-}
-
 functions! {
     fn cuGraphCreate(graph: Out<Handle<Graph>>, flags: u32) {
         super::gpu::machine()?;
@@ -386,63 +323,6 @@ functions! {
         let entries = lock(&clone.entries);
         let entry = entries.iter().find(|entry| entry.cloned_from == original);
         found.set(entry.ok_or(Status::INVALID_VALUE)?.node)
-    }
-
-    fn cuGraphAddEmptyNode(node: Out<Handle<Node>>, graph: Handle<Graph>, after: In<Handle<Node>>, count: usize) {
-        add(node, graph, after, count, || Ok(Work::Empty))
-    }
-
-    fn cuGraphAddKernelNode(
-        node: Out<Handle<Node>>, graph: Handle<Graph>, after: In<Handle<Node>>, count: usize,
-        params: In<KernelNodeParamsV1>,
-    ) {
-        add(node, graph, after, count, || kernel_work(of_version_1(params.get()?)))
-    }
-
-    fn cuGraphAddKernelNode_v2(
-        node: Out<Handle<Node>>, graph: Handle<Graph>, after: In<Handle<Node>>, count: usize,
-        params: In<KernelNodeParams>,
-    ) {
-        add(node, graph, after, count, || kernel_work(params.get()?))
-    }
-
-    fn cuGraphAddMemcpyNode(
-        node: Out<Handle<Node>>, graph: Handle<Graph>, after: In<Handle<Node>>, count: usize,
-        params: In<Copy3D>, _context: Handle<Context>,
-    ) {
-        add(node, graph, after, count, || Ok(Work::Copy(Copy::of_3d(&params.get()?)?)))
-    }
-
-    fn cuGraphAddMemsetNode(
-        node: Out<Handle<Node>>, graph: Handle<Graph>, after: In<Handle<Node>>, count: usize,
-        params: In<FillNodeParams>, _context: Handle<Context>,
-    ) {
-        add(node, graph, after, count, || Ok(Work::Fill(Fill::of_node(&params.get()?)?)))
-    }
-
-    fn cuGraphAddHostNode(
-        node: Out<Handle<Node>>, graph: Handle<Graph>, after: In<Handle<Node>>, count: usize,
-        params: In<HostNodeParams>,
-    ) {
-        add(node, graph, after, count, || host_work(params))
-    }
-
-    fn cuGraphAddChildGraphNode(
-        node: Out<Handle<Node>>, graph: Handle<Graph>, after: In<Handle<Node>>, count: usize, child: Handle<Graph>,
-    ) {
-        add(node, graph, after, count, || Ok(Work::Graph(GraphExec::of(&*child.get()?, 0)?)))
-    }
-
-    fn cuGraphAddEventRecordNode(
-        node: Out<Handle<Node>>, graph: Handle<Graph>, after: In<Handle<Node>>, count: usize, event: Handle<Event>,
-    ) {
-        add(node, graph, after, count, || Ok(Work::RecordEvent(event.get()?)))
-    }
-
-    fn cuGraphAddEventWaitNode(
-        node: Out<Handle<Node>>, graph: Handle<Graph>, after: In<Handle<Node>>, count: usize, event: Handle<Event>,
-    ) {
-        add(node, graph, after, count, || Ok(Work::WaitEvent(event.get()?)))
     }
 
     fn cuGraphAddDependencies(graph: Handle<Graph>, from: In<Handle<Node>>, to: In<Handle<Node>>, count: usize) {
@@ -534,58 +414,5 @@ functions! {
             data.fill(std::iter::repeat(EdgeData::default()), count.get()?);
         }
         Ok(())
-    }
-
-    fn cuGraphKernelNodeGetParams(node: Handle<Node>, params: Out<KernelNodeParamsV1>) {
-        let all = kernel_params(node)?;
-        params.set(KernelNodeParamsV1 {
-            function: all.function,
-            grid: all.grid,
-            block: all.block,
-            shared_bytes: all.shared_bytes,
-            parameters: all.parameters,
-            extra: all.extra,
-        })
-    }
-
-    fn cuGraphKernelNodeGetParams_v2(node: Handle<Node>, params: Out<KernelNodeParams>) {
-        params.set(kernel_params(node)?)
-    }
-
-    fn cuGraphKernelNodeSetParams(node: Handle<Node>, params: In<KernelNodeParamsV1>) {
-        replace(node, kernel_work(of_version_1(params.get()?))?)
-    }
-
-    fn cuGraphKernelNodeSetParams_v2(node: Handle<Node>, params: In<KernelNodeParams>) {
-        replace(node, kernel_work(params.get()?)?)
-    }
-
-    fn cuGraphMemsetNodeGetParams(node: Handle<Node>, params: Out<FillNodeParams>) {
-        params.set(node.with(|entry| match &entry.work {
-            Work::Fill(fill) => Ok(fill.as_node()),
-            _ => Err(Status::INVALID_VALUE),
-        })?)
-    }
-
-    fn cuGraphMemsetNodeSetParams(node: Handle<Node>, params: In<FillNodeParams>) {
-        replace(node, Work::Fill(Fill::of_node(&params.get()?)?))
-    }
-
-    fn cuGraphMemcpyNodeSetParams(node: Handle<Node>, params: In<Copy3D>) {
-        replace(node, Work::Copy(Copy::of_3d(&params.get()?)?))
-    }
-
-    fn cuGraphHostNodeGetParams(node: Handle<Node>, params: Out<HostNodeParams>) {
-        params.set(node.with(|entry| match &entry.work {
-            Work::Host(host) => Ok(HostNodeParams {
-                function: Some(host.function),
-                argument: host.argument,
-            }),
-            _ => Err(Status::INVALID_VALUE),
-        })?)
-    }
-
-    fn cuGraphHostNodeSetParams(node: Handle<Node>, params: In<HostNodeParams>) {
-        replace(node, host_work(params)?)
     }
 }

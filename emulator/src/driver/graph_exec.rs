@@ -9,7 +9,8 @@ use super::context::Context;
 use super::copy::Copy;
 use super::event::Event;
 use super::fill::Fill;
-use super::graph::{Graph, Node, OwnMemory, host_work, kernel_work, of_version_1};
+use super::graph::{Graph, Node, OwnMemory};
+use super::graph_nodes::{host_work, kernel_work, of_version_1};
 use super::registry::{Handle, Object as _, lock, object};
 use super::status::Status;
 use super::stream::{Stream, stream};
@@ -156,6 +157,14 @@ fn instantiate(
 }
 
 functions! {
+    // The name without a suffix is the oldest form; cuda.h means another function by it.
+    fn cuGraphInstantiate(
+        exec: Out<Handle<GraphExec>>, graph: Handle<Graph>, node: Out<Handle<Node>>, _log: usize, _bytes: usize,
+    ) {
+        node.set_if_wanted(Handle::NULL);
+        instantiate(exec, graph, 0)
+    }
+
     fn cuGraphInstantiate_v2(
         exec: Out<Handle<GraphExec>>, graph: Handle<Graph>, node: Out<Handle<Node>>, _log: usize, _bytes: usize,
     ) {

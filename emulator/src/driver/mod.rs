@@ -16,7 +16,7 @@
 //! Collectives between these devices would attach here without a copy of NCCL's transports: all devices of a process lie in one
 //! address space ([`Device::beside`](crate::Device::beside)), kernels of different threads run at the same time, and system-scoped
 //! atomics reach every device. A `libnccl` of this crate's kind would keep a communicator per set of devices, let the ranks
-//! of a call meet, and do the sum as one [`Work`](work::Work) in the stream of each, or run NCCL-like kernels that wait on
+//! of a call meet, and do the sum as one piece of work in the stream of each, or run NCCL-like kernels that wait on
 //! each other's flags.
 //!
 //! **Invariant:** no handle is looked behind that is not in a registry, and no panic leaves a C function.
@@ -33,6 +33,7 @@ mod function;
 mod gpu;
 mod graph;
 mod graph_exec;
+mod graph_nodes;
 mod launch;
 mod memory;
 mod module;
@@ -57,7 +58,7 @@ pub use config::Configuration;
 pub use report::LaunchReport;
 
 /// The functions of each file.
-static TABLES: [&abi::Table; 19] = [
+static TABLES: [&abi::Table; 20] = [
     &capture::FUNCTIONS,
     &context::FUNCTIONS,
     &copy::FUNCTIONS,
@@ -67,6 +68,7 @@ static TABLES: [&abi::Table; 19] = [
     &gpu::FUNCTIONS,
     &graph::FUNCTIONS,
     &graph_exec::FUNCTIONS,
+    &graph_nodes::FUNCTIONS,
     &launch::FUNCTIONS,
     &memory::FUNCTIONS,
     &module::FUNCTIONS,

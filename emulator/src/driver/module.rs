@@ -10,6 +10,7 @@ use super::context::Context;
 pub(super) use super::function::{Function, LibraryKernel};
 use super::gpu::Gpu;
 use super::registry::{Handle, Object as _, lock, object};
+use super::report::complain;
 use super::status::Status;
 use crate::{Error, ErrorKind, ptx};
 
@@ -75,14 +76,6 @@ impl From<Error> for Refusal {
             message,
         }
     }
-}
-
-#[allow(
-    clippy::print_stderr,
-    reason = "a C function cannot say more than a number"
-)]
-fn complain(message: &str) {
-    eprintln!("stepscope's emulated driver: {message}");
 }
 
 /// The PTX of an image in memory, which ends in a zero.

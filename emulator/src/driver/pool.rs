@@ -75,7 +75,7 @@ fn allocate(
     // In a capture the address is decided at once, as the driver does it; the memory is there until the graph frees it.
     if let Some(capture) = stream.capture()? {
         let address = memory::allocate(context, bytes, Kind::Pool(pool))?;
-        capture.add(&stream, Work::Allocate(address))?;
+        capture.add(&stream, Work::Allocate)?;
         capture.graph().own(address);
         return out.set(address);
     }

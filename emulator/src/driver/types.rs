@@ -28,7 +28,6 @@ pub(super) struct LaunchAttribute {
 impl LaunchAttribute {
     pub(super) const COOPERATIVE: u32 = 2;
     pub(super) const CLUSTER_DIMENSION: u32 = 4;
-    pub(super) const PRIORITY: u32 = 8;
 
     /// The 32-bit word of this index of the union.
     pub(super) fn word(&self, index: usize) -> u32 {
@@ -318,10 +317,6 @@ mod tests {
         assert_eq!(
             LaunchAttribute::CLUSTER_DIMENSION,
             Id::CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION as u32
-        );
-        assert_eq!(
-            LaunchAttribute::PRIORITY,
-            Id::CU_LAUNCH_ATTRIBUTE_PRIORITY as u32
         );
     }
 }

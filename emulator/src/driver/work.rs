@@ -25,7 +25,7 @@ pub(super) enum Work {
     RecordEvent(Arc<Event>),
     WaitEvent(Arc<Event>),
     /// Memory that a captured allocation got when it was captured.
-    Allocate(u64),
+    Allocate,
     Free(u64),
 }
 
@@ -63,7 +63,7 @@ impl Work {
             Work::Empty => 5,
             Work::WaitEvent(_) => 6,
             Work::RecordEvent(_) => 7,
-            Work::Allocate(_) => 10,
+            Work::Allocate => 10,
             Work::Free(_) => 11,
         }
     }
@@ -86,7 +86,7 @@ impl Work {
                 Ok(())
             }
             Work::Free(address) => memory::free_in_graph(*address),
-            Work::Empty | Work::WaitEvent(_) | Work::Allocate(_) => Ok(()),
+            Work::Empty | Work::WaitEvent(_) | Work::Allocate => Ok(()),
         }
     }
 }

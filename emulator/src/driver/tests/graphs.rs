@@ -4,7 +4,7 @@ use super::launches::launch_in;
 use super::*;
 use crate::driver::graph::{Graph, GraphExec, Node};
 use crate::driver::types::{KernelNodeParams, UpdateResult};
-use crate::driver::{capture, copy, event, fill, graph, graph_exec, memory, pool};
+use crate::driver::{capture, copy, event, fill, graph, graph_exec, graph_nodes, memory, pool};
 
 /// Calls disturb captures of the same thread only.
 const THREAD_LOCAL: u32 = 1;
@@ -338,7 +338,7 @@ fn kernel_nodes_are_read_and_changed() {
     let none = In::of(0);
     assert_eq!(
         call!(
-            graph::cuGraphAddKernelNode_v2,
+            graph_nodes::cuGraphAddKernelNode_v2,
             Out::to(&mut pair[0]),
             graph,
             none,
@@ -351,7 +351,7 @@ fn kernel_nodes_are_read_and_changed() {
     let mut second = Handle::NULL;
     assert_eq!(
         call!(
-            graph::cuGraphAddKernelNode_v2,
+            graph_nodes::cuGraphAddKernelNode_v2,
             Out::to(&mut second),
             graph,
             after,
@@ -383,7 +383,7 @@ fn kernel_nodes_are_read_and_changed() {
     let mut given = params;
     assert_eq!(
         call!(
-            graph::cuGraphKernelNodeGetParams_v2,
+            graph_nodes::cuGraphKernelNodeGetParams_v2,
             pair[0],
             Out::to(&mut given)
         ),

@@ -138,7 +138,7 @@ fn host_memory_is_one_with_the_devices() {
     assert_eq!(call!(memory::cuMemFreeHost, memory), 0);
     assert_eq!(call!(memory::cuMemFreeHost, memory), 1);
 
-    let own = vec![1_u8; 100];
+    let own = [1_u8; 100];
     let odd = own.as_ptr().expose_provenance() + 3;
     assert_eq!(call!(memory::cuMemHostRegister_v2, odd, 50, 0), 0);
     assert_eq!(call!(memory::cuMemHostRegister_v2, odd + 10, 50, 0), 712);
