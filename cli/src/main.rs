@@ -1,7 +1,9 @@
 //! stepscope: takes an LLM inference step apart.
 
 mod args;
+mod conformance;
 mod doctor;
+mod emulate;
 mod generate;
 mod model;
 mod one_batch;
@@ -22,17 +24,8 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
-    let outcome = match cli.command {
-        Command::OneBatch(args) => one_batch::run(&args),
-        Command::Generate(args) => generate::run(&args),
-        Command::Report(args) => reports::report(&args),
-        Command::Flamegraph(args) => reports::flamegraph(&args),
-        Command::Trace(args) => reports::trace(&args),
-        Command::Doctor(args) => doctor::run(&args),
-        Command::Completions { shell } => completions(shell),
-    };
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+    match run(cli.command) {
+        Ok(code) => code,
         // Whoever reads our output has seen enough of it.
         Err(Failure::OutputClosed) => ExitCode::SUCCESS,
         Err(Failure::Input(error)) => {
@@ -44,6 +37,21 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn run(command: Command) -> Result<ExitCode, Failure> {
+    match command {
+        Command::OneBatch(args) => one_batch::run(&args)?,
+        Command::Generate(args) => generate::run(&args)?,
+        Command::Report(args) => reports::report(&args)?,
+        Command::Flamegraph(args) => reports::flamegraph(&args)?,
+        Command::Trace(args) => reports::trace(&args)?,
+        Command::Doctor(args) => doctor::run(&args)?,
+        Command::Conformance(args) => conformance::run(&args)?,
+        Command::Emulate(args) => return emulate::run(&args),
+        Command::Completions { shell } => completions(shell)?,
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Help and version go to standard output; a mistake in the command line is one line on standard error.

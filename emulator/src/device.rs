@@ -310,6 +310,13 @@ impl Module {
         self.kernels.iter().map(|kernel| kernel.name.as_str())
     }
 
+    /// Name, address and bytes of its variables in global and constant memory.
+    pub fn globals(&self) -> impl Iterator<Item = (&str, u64, u64)> {
+        self.globals
+            .iter()
+            .map(|(name, address, bytes)| (name.as_str(), *address, *bytes))
+    }
+
     /// Address and bytes of a variable in global or constant memory.
     pub fn global(&self, name: &str) -> Option<(u64, u64)> {
         let (_, address, bytes) = self.globals.iter().find(|(own, ..)| own == name)?;

@@ -56,8 +56,10 @@
 
 mod arith;
 pub mod check;
+pub mod conformance;
 pub mod count;
 mod device;
+pub mod driver;
 mod error;
 mod exec;
 mod memory;

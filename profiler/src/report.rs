@@ -15,9 +15,10 @@ use crate::record::{Point, Record};
 use crate::recorder::StepKind;
 use crate::roofline;
 use latency::Latencies;
-use table::{Table, TimeUnit};
+use table::TimeUnit;
 
 pub use json::json;
+pub use table::Table;
 
 /// One point: its phases, latencies and operations, and what bounds its steps. Empty when there is no such point.
 pub fn point_text(record: &Record, point_index: usize) -> String {

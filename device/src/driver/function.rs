@@ -209,6 +209,63 @@ impl Function {
         Ok(())
     }
 
+    /// Puts the kernel into `stream` with arguments as bytes, one slice per parameter: for kernels that are known only when the
+    /// program runs. The arguments are copied before this returns.
+    ///
+    /// # Errors
+    /// The driver refused, or the arguments are not as many and as large as the kernel's parameters, where the driver tells.
+    ///
+    /// # Safety
+    /// As [`Kernel::launch`].
+    pub unsafe fn launch_with_bytes(
+        &self,
+        stream: &Stream,
+        launch: &Launch,
+        arguments: &[Vec<u8>],
+    ) -> Result<(), Error> {
+        match self.parameters() {
+            Ok(parameters) => {
+                let given: Vec<usize> = arguments.iter().map(Vec::len).collect();
+                let takes: Vec<usize> = parameters.iter().map(|&(_, bytes)| bytes).collect();
+                if given != takes {
+                    return Err(Error::arguments(format!(
+                        "{} takes parameters of {takes:?} bytes, but {given:?} are given",
+                        self.name
+                    )));
+                }
+            }
+            Err(error) if error.kind() == Kind::MissingFunction => {}
+            Err(error) => return Err(error),
+        }
+        // Parameters are aligned to their size, at most 64 bytes: a copy in words is aligned for all that the driver reads.
+        let copies: Vec<Vec<u128>> = arguments
+            .iter()
+            .map(|bytes| {
+                let mut words = vec![0_u128; bytes.len().div_ceil(16)];
+                bytemuck::cast_slice_mut(&mut words)[..bytes.len()].copy_from_slice(bytes);
+                words
+            })
+            .collect();
+        let mut addresses: Vec<*mut std::ffi::c_void> = copies
+            .iter()
+            .map(|words| words.as_ptr().cast_mut().cast())
+            .collect();
+        let driver = stream.context().bound()?;
+        let launched = launch.with_config(stream.raw(), |config| {
+            // SAFETY: the configuration and the addresses live through the call, and the addresses are those of as many and as
+            // large parameters as the kernel's; the rest is the caller's promise.
+            unsafe {
+                driver.cuLaunchKernelEx(
+                    config,
+                    self.handle,
+                    addresses.as_mut_ptr(),
+                    ptr::null_mut(),
+                )
+            }
+        });
+        launched.map_err(|error| self.explain(error, launch))
+    }
+
     fn attribute(&self, attribute: CUfunction_attribute) -> Result<u32, Error> {
         let mut value = 0;
         // SAFETY: the context is current, the kernel loaded; the pointer is to an integer that lives through the call.

@@ -15,6 +15,17 @@ use crate::Error;
 #[repr(transparent)]
 pub struct TensorMap(CUtensorMap);
 
+impl TensorMap {
+    /// Its 128 bytes, for [`Function::launch_with_bytes`](super::Function::launch_with_bytes).
+    pub fn to_bytes(&self) -> Vec<u8> {
+        self.0
+            .opaque
+            .iter()
+            .flat_map(|word| word.to_le_bytes())
+            .collect()
+    }
+}
+
 impl std::fmt::Debug for TensorMap {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("TensorMap")

@@ -26,13 +26,16 @@ fn raise(times: &mut Vec<u32>, other: &[u32]) {
     }
 }
 
+/// Entries of a warp: its own, and those of the three kinds of asynchronous operations that it starts.
+const KINDS: usize = 4;
+
 impl Clock {
     /// Of a group with so many warps: behind the warps' entries are those of the asynchronous operations that each started.
     pub(crate) fn new(group: u32, warps: usize) -> Self {
         Self {
             group,
-            own: vec![0; 2 * warps],
-            proxied: vec![0; 2 * warps],
+            own: vec![0; KINDS * warps],
+            proxied: vec![0; KINDS * warps],
             floor: 0,
             foreign: None,
         }
@@ -70,7 +73,7 @@ impl Clock {
     }
 
     fn raise_floor(&mut self) {
-        let warps = self.own.len() / 2;
+        let warps = self.own.len() / KINDS;
         self.floor = self.own[..warps].iter().copied().min().unwrap_or(0);
     }
 

@@ -28,7 +28,7 @@ pub enum FindingKind {
     RaceWriteAfterRead,
     /// Two unordered writes.
     RaceWriteAfterWrite,
-    /// An access to the destination of an asynchronous copy that was not waited for.
+    /// An access to the destination of an asynchronous copy that was not waited for, or to registers that `wgmma` works on.
     MissingWait,
     /// An instruction that all lanes of a warp must execute together, executed by some of them.
     DivergentInstruction,
@@ -36,9 +36,10 @@ pub enum FindingKind {
     BarrierAfterExit,
     /// Threads of a block that wait at different barriers, or with different thread counts.
     BarrierMismatch,
-    /// An asynchronous operation reads what ordinary stores wrote without a fence of the asynchronous proxy.
+    /// An asynchronous operation reads what ordinary stores wrote without a fence of the asynchronous proxy, or tells an mbarrier
+    /// that was initialised without a fence.
     MissingProxyFence,
-    /// `wgmma` without the `wgmma.fence` that must come before it.
+    /// `wgmma` without the `wgmma.fence` that must come before it: before the first, and after its registers are written.
     MissingFence,
     /// An mbarrier that is used without having been initialised, or whose counts do not fit what it is used for.
     MbarrierMisuse,
@@ -109,7 +110,7 @@ impl fmt::Display for Finding {
             FindingKind::RaceReadAfterWrite => "race: read after write",
             FindingKind::RaceWriteAfterRead => "race: write after read",
             FindingKind::RaceWriteAfterWrite => "race: write after write",
-            FindingKind::MissingWait => "asynchronous copy not waited for",
+            FindingKind::MissingWait => "asynchronous copy or wgmma not waited for",
             FindingKind::DivergentInstruction => {
                 "divergent lanes at an instruction for the whole warp"
             }
@@ -118,7 +119,7 @@ impl fmt::Display for Finding {
                 "threads that wait at different barriers or with different counts"
             }
             FindingKind::MissingProxyFence => {
-                "stores read by an asynchronous operation without fence.proxy.async"
+                "ordinary stores that an asynchronous operation uses without fence.proxy.async"
             }
             FindingKind::MissingFence => "wgmma without wgmma.fence before it",
             FindingKind::MbarrierMisuse => "misuse of an mbarrier",

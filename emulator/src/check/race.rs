@@ -7,7 +7,7 @@ const PC_SHIFT: u32 = 1;
 const PC_BITS: u32 = 20;
 const LANE_SHIFT: u32 = PC_SHIFT + PC_BITS;
 const SLOT_SHIFT: u32 = LANE_SHIFT + 5;
-const SLOT_BITS: u32 = 10;
+const SLOT_BITS: u32 = 11;
 const VALID: u64 = 1 << (SLOT_SHIFT + SLOT_BITS);
 const TIME_SHIFT: u32 = SLOT_SHIFT + SLOT_BITS + 1;
 const TIME_BITS: u32 = 63 - TIME_SHIFT;
@@ -24,7 +24,7 @@ impl Stamp {
 
     pub(crate) fn new(time: u32, slot: u32, lane: usize, pc: u32, is_atomic: bool) -> Self {
         // A warp that synchronised more often than the bits can count stays at the last moment: its accesses no longer count
-        // as past, which can only report too much; 2^26 is more than a launch of hours reaches.
+        // as past, which can only report too much; 2^25 is more than a launch of hours reaches.
         let time = u64::from(time.min((1 << TIME_BITS) - 1));
         let pc = u64::from(pc & ((1 << PC_BITS) - 1));
         let place = u64::from(slot) << SLOT_SHIFT | (lane as u64) << LANE_SHIFT | pc << PC_SHIFT;
@@ -74,6 +74,21 @@ impl Stamp {
         (self.0 >> PC_SHIFT) as u32 & ((1 << PC_BITS) - 1)
     }
 
+    /// The same access of the lane so many after this one's.
+    #[inline(always)]
+    fn after(self, lanes: usize) -> Self {
+        if self == Self::NONE {
+            return self;
+        }
+        Self(self.0 + ((lanes as u64) << LANE_SHIFT))
+    }
+
+    /// Whether both are of one warp, or one warp's asynchronous operations.
+    #[inline(always)]
+    fn same_warp(self, other: Self) -> bool {
+        (self.0 ^ other.0) >> SLOT_SHIFT & ((1 << SLOT_BITS) - 1) == 0
+    }
+
     fn is_atomic(self) -> bool {
         self.0 & ATOMIC != 0
     }
@@ -108,47 +123,174 @@ pub(crate) struct Access<G> {
     pub(crate) limit: u64,
 }
 
-/// Per granule the last write, and two reads since: the first that is not ordered before the others, and the newest.
-///
-/// Granules are words until a smaller access makes them two bytes, or one.
-#[derive(Debug)]
-pub(crate) struct Shadow<G> {
-    shift: u32,
-    stamps: [Vec<Stamp>; 3],
-    groups: [Vec<G>; 3],
+/// Of a granule the last write, and two reads since: the first that is not ordered before the others, and the newest.
+#[derive(Debug, Clone, Copy)]
+struct Cell<G> {
+    stamps: [Stamp; 3],
+    groups: [G; 3],
 }
 
 const WRITE: usize = 0;
 const READ: usize = 1;
 const NEWEST_READ: usize = 2;
 
+impl<G: Tag> Cell<G> {
+    fn fresh() -> Self {
+        Self {
+            stamps: [Stamp::NONE; 3],
+            groups: [G::default(); 3],
+        }
+    }
+}
+
+impl<G: Tag> Access<G> {
+    /// Whether another access is past, or of the same thread.
+    #[inline(always)]
+    fn follows(&self, other: Stamp, group: G) -> bool {
+        other == Stamp::NONE
+            || group == self.group && (other.0 < self.limit || other.same_thread(self.stamp))
+    }
+
+    #[inline(always)]
+    fn races(&self, other: Stamp, group: G, ordered: impl Fn(Stamp, G) -> bool) -> bool {
+        !(self.follows(other, group)
+            || other.is_atomic() && self.stamp.is_atomic()
+            || ordered(other, group))
+    }
+
+    /// Records the access and returns what it conflicts with.
+    #[inline(always)]
+    fn touch(
+        &self,
+        cell: &mut Cell<G>,
+        ordered: &impl Fn(Stamp, G) -> bool,
+    ) -> Option<Conflict<G>> {
+        let mut conflict = None;
+        let kinds = if self.is_write {
+            WRITE..=NEWEST_READ
+        } else {
+            WRITE..=WRITE
+        };
+        for kind in kinds {
+            let (other, group) = (cell.stamps[kind], cell.groups[kind]);
+            if conflict.is_none() && self.races(other, group, ordered) {
+                conflict = Some(Conflict {
+                    other,
+                    group,
+                    other_wrote: kind == WRITE,
+                });
+            }
+        }
+        let kind = if self.is_write {
+            cell.stamps[READ] = Stamp::NONE;
+            cell.stamps[NEWEST_READ] = Stamp::NONE;
+            WRITE
+        } else {
+            let (first, group) = (cell.stamps[READ], cell.groups[READ]);
+            if self.follows(first, group) || ordered(first, group) {
+                READ
+            } else {
+                NEWEST_READ
+            }
+        };
+        cell.stamps[kind] = self.stamp;
+        cell.groups[kind] = self.group;
+        conflict
+    }
+}
+
+/// Words of a segment.
+const SEGMENT_WORDS: usize = 32;
+const SEGMENT: u64 = 4 * SEGMENT_WORDS as u64;
+/// Granules have 16 bytes to begin with: kernels that move shared memory by 16 bytes, as those with matrix instructions do, are
+/// then checked by a fourth of the comparisons.
+const COARSEST: u32 = 4;
+
+/// The 32 words that a warp accesses at once where its lanes' words lie side by side. As long as nothing else happens to them,
+/// one cell stands for all: its stamps are those of the first word's lane, and every word, or every second or fourth, is the
+/// next lane's. A copy of memory is so checked by one comparison per 32 words instead of 32.
+#[derive(Debug, Clone, Copy)]
+struct Segment<G> {
+    cell: Cell<G>,
+    /// By kind: words of a lane, as a power of two.
+    words: [u8; 3],
+    /// Its cells are apart.
+    is_split: bool,
+}
+
+/// Who last accessed each granule of a range of memory. Granules are as large as the smallest access so far.
+#[derive(Debug)]
+pub(crate) struct Shadow<G> {
+    shift: u32,
+    segments: Vec<Segment<G>>,
+    /// Empty until a segment is split.
+    cells: Vec<Cell<G>>,
+}
+
 /// Shadow of a block's shared memory.
 pub(crate) type SharedShadow = Shadow<()>;
 
 impl<G: Tag> Shadow<G> {
     pub(crate) fn new(bytes: usize) -> Self {
-        let cells = bytes.div_ceil(4);
+        let segment = Segment {
+            cell: Cell::fresh(),
+            words: [0; 3],
+            is_split: false,
+        };
         Self {
-            shift: 2,
-            stamps: [0, 1, 2].map(|_| vec![Stamp::NONE; cells]),
-            groups: [0, 1, 2].map(|_| vec![G::default(); cells]),
+            shift: COARSEST,
+            segments: vec![segment; bytes.div_ceil(SEGMENT as usize)],
+            cells: Vec::new(),
         }
     }
 
-    fn split(&mut self, shift: u32) {
+    /// Cells of a segment.
+    fn parts(&self) -> usize {
+        SEGMENT as usize >> self.shift
+    }
+
+    /// Gives every granule of a segment a cell of its own.
+    #[cold]
+    fn split_segment(&mut self, index: usize) {
+        // Lanes of fewer bytes than a granule make granules smaller.
+        let Segment { cell, words, .. } = self.segments[index];
+        let lanes = (cell.stamps.iter().zip(words)).filter(|(stamp, _)| **stamp != Stamp::NONE);
+        let finest = lanes.map(|(_, words)| u32::from(words) + 2).min();
+        if let Some(finest) = finest.filter(|&finest| finest < self.shift) {
+            self.refine(finest);
+        }
+        let (parts, shift) = (self.parts(), self.shift - 2);
+        if self.cells.is_empty() {
+            self.cells = vec![Cell::fresh(); self.segments.len() * parts];
+        }
+        self.segments[index].is_split = true;
+        if finest.is_none() {
+            // Nothing has come to the segment, nor to its cells.
+            return;
+        }
+        for (part, own) in self.cells[index * parts..][..parts].iter_mut().enumerate() {
+            *own = cell;
+            for (stamp, words) in own.stamps.iter_mut().zip(words) {
+                *stamp = stamp.after(part << shift >> words);
+            }
+        }
+    }
+
+    /// Makes granules smaller.
+    #[cold]
+    fn refine(&mut self, shift: u32) {
+        if shift < 2 {
+            // What is smaller than a word is not in a segment's cell.
+            for index in 0..self.segments.len() {
+                if !self.segments[index].is_split {
+                    self.split_segment(index);
+                }
+            }
+        }
         let parts = 1 << (self.shift - shift);
-        for stamps in &mut self.stamps {
-            *stamps = stamps
-                .iter()
-                .flat_map(|&stamp| std::iter::repeat_n(stamp, parts))
-                .collect();
-        }
-        for groups in &mut self.groups {
-            *groups = groups
-                .iter()
-                .flat_map(|&group| std::iter::repeat_n(group, parts))
-                .collect();
-        }
+        self.cells = (self.cells.iter())
+            .flat_map(|&cell| std::iter::repeat_n(cell, parts))
+            .collect();
         self.shift = shift;
     }
 
@@ -163,77 +305,195 @@ impl<G: Tag> Shadow<G> {
     ) -> Option<Conflict<G>> {
         let fine = (offset | bytes).trailing_zeros();
         if fine < self.shift {
-            self.split(fine.min(1));
+            self.refine(fine);
         }
+        for index in offset / SEGMENT..=(offset + bytes - 1) / SEGMENT {
+            if (self.segments.get(index as usize)).is_some_and(|segment| !segment.is_split) {
+                self.split_segment(index as usize);
+            }
+        }
+        let (first, end) = (offset >> self.shift, (offset + bytes) >> self.shift);
+        let end = (end as usize).min(self.cells.len());
         let mut conflict = None;
-        for cell in offset >> self.shift..(offset + bytes) >> self.shift {
-            let found = self.touch(cell as usize, access, &ordered);
+        for cell in self.cells.get_mut(first as usize..end).unwrap_or_default() {
+            let found = access.touch(cell, &ordered);
             conflict = conflict.or(found);
         }
         conflict
     }
 
-    /// The last write to the granule at an offset.
-    pub(crate) fn last_write(&self, offset: u64) -> Stamp {
-        self.stamps[WRITE]
-            .get((offset >> self.shift) as usize)
-            .copied()
-            .unwrap_or(Stamp::NONE)
+    /// As [`Self::access`] of every lane of a mask, wherever they are; `found` is told of conflicts, by lane. `access` is that of
+    /// any lane.
+    #[inline(always)]
+    pub(crate) fn access_lanes(
+        &mut self,
+        offsets: &[u32; 32],
+        mask: u32,
+        bytes: u64,
+        access: &Access<G>,
+        ordered: impl Fn(usize, Stamp, G) -> bool,
+        mut found: impl FnMut(usize, Conflict<G>),
+    ) {
+        let mut rest = mask;
+        while rest != 0 {
+            let lane = rest.trailing_zeros() as usize;
+            rest &= rest - 1;
+            let own = Access {
+                stamp: access.stamp.of_lane(lane),
+                ..*access
+            };
+            let offset = u64::from(offsets[lane]);
+            // The common case: one granule that nobody else has had since.
+            if bytes == 1 << self.shift
+                && let Some(segment) = self.segments.get((offset / SEGMENT) as usize)
+                && segment.is_split
+                && let Some(cell) = self.cells.get_mut((offset >> self.shift) as usize)
+                && own.follows(cell.stamps[WRITE], cell.groups[WRITE])
+                && own.follows(cell.stamps[READ], cell.groups[READ])
+                && !(own.is_write && cell.stamps[NEWEST_READ] != Stamp::NONE)
+            {
+                let kind = if own.is_write { WRITE } else { READ };
+                if own.is_write {
+                    cell.stamps[READ] = Stamp::NONE;
+                }
+                cell.stamps[kind] = own.stamp;
+                cell.groups[kind] = own.group;
+                continue;
+            }
+            let ordered = |other: Stamp, group: G| ordered(lane, other, group);
+            if let Some(conflict) = self.access(offset, bytes, &own, ordered) {
+                found(lane, conflict);
+            }
+        }
     }
 
+    /// As [`Self::access`] of every lane of a warp, of 4, 8 or 16 bytes each that lie side by side. `access` is that of lane 0,
+    /// and `ordered` says whether another access is before that of every lane. Whether the access is recorded: where it is not,
+    /// nothing has changed, and the lanes have to be looked at one by one.
     #[inline(always)]
-    fn touch(
+    pub(crate) fn access_row(
         &mut self,
-        cell: usize,
+        offset: u64,
+        bytes: u64,
         access: &Access<G>,
-        ordered: &impl Fn(Stamp, G) -> bool,
-    ) -> Option<Conflict<G>> {
-        if cell >= self.stamps[WRITE].len() {
-            return None;
+        ordered: impl Fn(Stamp, G) -> bool,
+    ) -> bool {
+        if self.shift < 2 || !offset.is_multiple_of(SEGMENT) || !matches!(bytes, 4 | 8 | 16) {
+            return false;
         }
-        let stamp = access.stamp;
-        let is_old = |stamp: Stamp, group: G| {
-            stamp == Stamp::NONE || group == access.group && stamp.0 < access.limit
-        };
-        let races = |other: Stamp, group: G| {
-            !(is_old(other, group)
-                || group == access.group && other.same_thread(stamp)
-                || other.is_atomic() && stamp.is_atomic()
-                || ordered(other, group))
-        };
-        let mut conflict = None;
-        let (other, group) = (self.stamps[WRITE][cell], self.groups[WRITE][cell]);
-        if races(other, group) {
-            conflict = Some(Conflict {
-                other,
-                group,
-                other_wrote: true,
-            });
+        let words = (bytes / 4).trailing_zeros() as u8;
+        let first = (offset / SEGMENT) as usize;
+        let count = 1 << words;
+        if first + count > self.segments.len() {
+            return false;
         }
-        if access.is_write {
-            for kind in [READ, NEWEST_READ] {
-                let (other, group) = (self.stamps[kind][cell], self.groups[kind][cell]);
-                if conflict.is_none() && races(other, group) {
-                    conflict = Some(Conflict {
-                        other,
-                        group,
-                        other_wrote: false,
-                    });
+        let lanes = SEGMENT_WORDS >> words;
+        // Where a read is kept, by segment.
+        let mut kinds = [WRITE; 4];
+        for (part, kind) in kinds.iter_mut().enumerate().take(count) {
+            let own = Access {
+                stamp: access.stamp.after(part * lanes),
+                ..*access
+            };
+            let segment = &self.segments[first + part];
+            if segment.is_split {
+                if !own.is_write || !self.is_past(first + part, &own, words) {
+                    return false;
                 }
-                self.stamps[kind][cell] = Stamp::NONE;
+                continue;
             }
-            self.stamps[WRITE][cell] = stamp;
-            self.groups[WRITE][cell] = access.group;
-        } else {
-            let (first, group) = (self.stamps[READ][cell], self.groups[READ][cell]);
-            let replace = is_old(first, group)
-                || group == access.group && first.same_thread(stamp)
-                || ordered(first, group);
-            let kind = if replace { READ } else { NEWEST_READ };
-            self.stamps[kind][cell] = stamp;
-            self.groups[kind][cell] = access.group;
+            let (stamps, groups) = (&segment.cell.stamps, &segment.cell.groups);
+            // Accesses of other warps are before all lanes or none; of the own one some may be.
+            let is_own =
+                |kind: usize| groups[kind] == own.group && stamps[kind].same_warp(own.stamp);
+            let follows = |kind: usize| {
+                let (other, group) = (stamps[kind], groups[kind]);
+                other == Stamp::NONE
+                    || group == own.group
+                        && (other.0 < own.limit
+                            || other.same_thread(own.stamp) && segment.words[kind] == words)
+                    || ordered(other, group)
+            };
+            let races =
+                |kind: usize| !(follows(kind) || stamps[kind].is_atomic() && own.stamp.is_atomic());
+            if own.is_write {
+                if races(WRITE) || races(READ) || races(NEWEST_READ) {
+                    return false;
+                }
+            } else {
+                if races(WRITE) {
+                    return false;
+                }
+                *kind = if follows(READ) {
+                    READ
+                } else if is_own(READ) {
+                    return false;
+                } else {
+                    NEWEST_READ
+                };
+            }
         }
-        conflict
+        for (part, &kind) in kinds.iter().enumerate().take(count) {
+            let segment = &mut self.segments[first + part];
+            if access.is_write {
+                segment.is_split = false;
+                segment.cell.stamps[READ] = Stamp::NONE;
+                segment.cell.stamps[NEWEST_READ] = Stamp::NONE;
+            }
+            segment.cell.stamps[kind] = access.stamp.after(part * lanes);
+            segment.cell.groups[kind] = access.group;
+            segment.words[kind] = words;
+        }
+        true
+    }
+
+    /// Whether all accesses to the words of a split segment are past, or of the thread that has the word now.
+    fn is_past(&self, index: usize, access: &Access<G>, words: u8) -> bool {
+        let cells = &self.cells[index * self.parts()..][..self.parts()];
+        (0..SEGMENT_WORDS).all(|word| {
+            let own = Access {
+                stamp: access.stamp.after(word >> words),
+                ..*access
+            };
+            let cell = &cells[word >> (self.shift - 2)];
+            (cell.stamps.iter().zip(cell.groups)).all(|(&other, group)| own.follows(other, group))
+        })
+    }
+
+    /// The last write to the granule at an offset.
+    pub(crate) fn last_write(&self, offset: u64) -> Stamp {
+        match self.segments.get((offset / SEGMENT) as usize) {
+            Some(segment) if !segment.is_split => {
+                let word = (offset % SEGMENT / 4) as usize;
+                segment.cell.stamps[WRITE].after(word >> segment.words[WRITE])
+            }
+            Some(_) => self.cells[(offset >> self.shift) as usize].stamps[WRITE],
+            None => Stamp::NONE,
+        }
+    }
+}
+
+/// What was found out last about other warps' accesses: those of one instruction follow one another.
+#[derive(Debug, Default)]
+pub(crate) struct Memo<G: Copy>(std::cell::Cell<(u64, G, bool)>);
+
+impl<G: Tag> Memo<G> {
+    /// Whether an access of another warp is before; `find_out` depends on its warp and time only.
+    #[inline(always)]
+    pub(crate) fn is_before(
+        &self,
+        other: Stamp,
+        group: G,
+        find_out: impl FnOnce() -> bool,
+    ) -> bool {
+        let key = other.0 >> SLOT_SHIFT;
+        let (known, of, is_before) = self.0.get();
+        if known == key && of == group {
+            return is_before;
+        }
+        let is_before = find_out();
+        self.0.set((key, group, is_before));
+        is_before
     }
 }
 
@@ -248,6 +508,19 @@ pub(crate) struct GlobalShadow {
 }
 
 impl GlobalShadow {
+    #[inline(always)]
+    fn page(&mut self, number: u64) -> &mut Shadow<u32> {
+        if self.last.0 != number || self.pages.is_empty() {
+            let fresh = self.pages.len();
+            let at = *self.index.entry(number).or_insert(fresh);
+            if at == fresh {
+                self.pages.push(Shadow::new(PAGE as usize));
+            }
+            self.last = (number, at);
+        }
+        &mut self.pages[self.last.1]
+    }
+
     /// As [`Shadow::access`], of an access that is aligned to its size, and so within one page.
     #[inline(always)]
     pub(crate) fn access(
@@ -257,106 +530,23 @@ impl GlobalShadow {
         access: &Access<u32>,
         ordered: impl Fn(Stamp, u32) -> bool,
     ) -> Option<Conflict<u32>> {
-        let number = address / PAGE;
-        if self.last.0 != number || self.pages.is_empty() {
-            let fresh = self.pages.len();
-            let at = *self.index.entry(number).or_insert(fresh);
-            if at == fresh {
-                self.pages.push(Shadow::new(PAGE as usize));
-            }
-            self.last = (number, at);
-        }
-        self.pages[self.last.1].access(address % PAGE, bytes, access, ordered)
+        self.page(address / PAGE)
+            .access(address % PAGE, bytes, access, ordered)
+    }
+
+    /// As [`Shadow::access_row`].
+    #[inline(always)]
+    pub(crate) fn access_row(
+        &mut self,
+        address: u64,
+        bytes: u64,
+        access: &Access<u32>,
+        ordered: impl Fn(Stamp, u32) -> bool,
+    ) -> bool {
+        self.page(address / PAGE)
+            .access_row(address % PAGE, bytes, access, ordered)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn access(slot: u32, lane: usize, is_write: bool) -> Access<()> {
-        Access {
-            stamp: Stamp::new(5, slot, lane, 9, false),
-            group: (),
-            is_write,
-            limit: 0,
-        }
-    }
-
-    #[test]
-    fn stamps_hold_their_parts() {
-        let stamp = Stamp::new(77, 1023, 3, 1_000_000, true).of_lane(31);
-        assert_eq!(
-            (stamp.time(), stamp.slot(), stamp.lane(), stamp.pc()),
-            (77, 1023, 31, 1_000_000)
-        );
-        assert!(stamp.0 >= Stamp::limit(77) && stamp.0 < Stamp::limit(78));
-    }
-
-    #[test]
-    fn conflicts_by_bytes() {
-        let mut shadow = SharedShadow::new(64);
-        let never = |_: Stamp, ()| false;
-        assert_eq!(shadow.access(0, 4, &access(0, 0, true), never), None);
-        assert_eq!(shadow.access(0, 4, &access(0, 0, false), never), None);
-        let conflict = shadow.access(0, 4, &access(1, 0, false), never).unwrap();
-        assert!(conflict.other_wrote && conflict.other.slot() == 0);
-        // Two halves of a word are two places.
-        assert_eq!(shadow.access(8, 2, &access(0, 1, true), never), None);
-        assert_eq!(shadow.access(10, 2, &access(0, 2, true), never), None);
-        assert!(shadow.access(8, 4, &access(0, 2, true), never).is_some());
-        assert_eq!(shadow.access(13, 1, &access(0, 2, true), never), None);
-        assert_eq!(shadow.access(12, 1, &access(0, 3, true), never), None);
-        assert_eq!(shadow.access(8, 4, &access(0, 5, true), |_, ()| true), None);
-    }
-
-    #[test]
-    fn the_reads_that_matter_are_kept() {
-        let mut shadow = SharedShadow::new(4);
-        let never = |_: Stamp, ()| false;
-        for lane in 0..5 {
-            assert_eq!(shadow.access(0, 4, &access(0, lane, false), never), None);
-        }
-        // Ordered behind all but the first, and behind all but the last.
-        for spared in [0, 4] {
-            let mut other = SharedShadow::new(4);
-            for lane in 0..5 {
-                other.access(0, 4, &access(0, lane, false), never);
-            }
-            let found = other.access(0, 4, &access(1, 0, true), |stamp, ()| {
-                stamp.lane() != spared
-            });
-            assert_eq!(found.unwrap().other.lane(), spared);
-        }
-        assert!(
-            !shadow
-                .access(0, 4, &access(0, 0, true), never)
-                .unwrap()
-                .other_wrote
-        );
-    }
-
-    #[test]
-    fn old_accesses_of_the_group_are_past() {
-        let mut shadow = GlobalShadow::default();
-        let never = |_: Stamp, _: u32| false;
-        let at = |group, time, limit| Access {
-            stamp: Stamp::new(time, 0, 0, 0, false),
-            group,
-            is_write: true,
-            limit,
-        };
-        let by = |group, slot: u32, limit: u32| Access {
-            stamp: Stamp::new(limit, slot, 0, 0, false),
-            group,
-            is_write: true,
-            limit: Stamp::limit(limit),
-        };
-        assert_eq!(shadow.access(4096, 4, &at(1, 5, 0), never), None);
-        assert_eq!(shadow.access(4096, 4, &by(1, 3, 6), never), None);
-        assert_eq!(
-            shadow.access(4096, 4, &by(2, 0, 60), never).unwrap().group,
-            1
-        );
-    }
-}
+mod tests;

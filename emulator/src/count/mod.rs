@@ -2,6 +2,8 @@
 
 pub(crate) mod coalesce;
 pub(crate) mod counters;
+pub(crate) mod occupancy;
 pub(crate) mod touched;
 
 pub use counters::{Counters, Exactness, LineCounters, Metric};
+pub use occupancy::{Capacity, Occupancy, occupancy};

@@ -46,6 +46,38 @@ impl Touched {
         }
     }
 
+    /// As [`Self::mark`] of every lane of a mask, each of `bytes` from its address less `base` on.
+    #[inline(always)]
+    pub(crate) fn mark_lanes(
+        &mut self,
+        allocation: usize,
+        is_write: bool,
+        addresses: &[u64; 32],
+        base: u64,
+        mask: u32,
+        bytes: u64,
+    ) {
+        let end = addresses.iter().fold(0, |end, at| end.max(at - base)) + bytes;
+        let Some(maps) = self.allocations.get_mut(allocation) else {
+            return;
+        };
+        let map = &mut maps[usize::from(is_write)];
+        let words = (end / SECTOR / 64 + 1) as usize;
+        if map.len() < words {
+            map.resize(words.next_power_of_two(), 0);
+        }
+        let mut rest = mask;
+        while rest != 0 {
+            let lane = rest.trailing_zeros() as usize;
+            rest &= rest - 1;
+            let start = addresses[lane] - base;
+            // Of at most 16 bytes: one sector, or two.
+            for sector in [start / SECTOR, (start + bytes - 1) / SECTOR] {
+                map[(sector / 64) as usize] |= 1 << (sector % 64);
+            }
+        }
+    }
+
     pub(crate) fn merge(&mut self, other: &Self) {
         for (own, other) in self.allocations.iter_mut().zip(&other.allocations) {
             for (own, other) in own.iter_mut().zip(other) {
@@ -99,5 +131,20 @@ mod tests {
         sum.merge(&touched);
         sum.merge(&touched);
         assert_eq!(sum.bytes(), [6 * 32, 64]);
+    }
+
+    #[test]
+    fn lanes_are_marked_as_one_by_one() {
+        let at: [u64; 32] = std::array::from_fn(|lane| 1000 + 72 * (lane as u64 * 7 % 32));
+        for mask in [u32::MAX, 0x8000_0001, 0x0ff0] {
+            let (mut one, mut all) = (Touched::new(1), Touched::new(1));
+            all.mark_lanes(0, true, &at, 1000, mask, 16);
+            for lane in (0..32).filter(|lane| mask >> lane & 1 == 1) {
+                one.mark(0, true, at[lane] - 1000, 16);
+            }
+            assert_eq!(one.bytes(), all.bytes());
+            one.merge(&all);
+            assert_eq!(one.bytes(), all.bytes());
+        }
     }
 }

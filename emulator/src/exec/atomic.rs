@@ -1,6 +1,6 @@
 //! Atomic operations and reductions, lane after lane.
 
-use super::memory::{Site, addresses, by_space, lanes, set_word, word};
+use super::memory::{Addresses, Site, addresses, by_space, lanes, set_word, word};
 use super::observe;
 use super::order;
 use super::race;
@@ -8,6 +8,7 @@ use super::state::{Group, Warp, Worker};
 use crate::arith::Round;
 use crate::arith::float::{add_f32, add_f64, flush};
 use crate::arith::half::{bf16_to_f32, f16_to_f32, f32_to_bf16, f32_to_f16};
+use crate::check::FindingKind;
 use crate::error::Error;
 use crate::program::op::{Access, Atomic, AtomicType, Op, Order, Space, Width};
 
@@ -158,6 +159,9 @@ pub(super) fn execute(
             Space::Global => {
                 order::acquire_global(w, g, warp, at, mask, a.order);
                 order::release_global(w, g, warp, at, mask, a.order, op != Atomic::Exchange);
+                if w.launch.checks.init && op != Atomic::Exchange {
+                    find_undefined_global(w, g, warp, at, site);
+                }
                 let found = observe::global(w, g, warp, at, site)?;
                 if w.launch.checks.race {
                     race::race_global(
@@ -194,6 +198,9 @@ pub(super) fn execute(
             Space::Shared | Space::Cluster => {
                 order::acquire_shared(w, g, warp, at, mask, a.order);
                 order::release_shared(w, g, warp, at, mask, a.order, op != Atomic::Exchange);
+                if w.launch.checks.init && op != Atomic::Exchange {
+                    find_undefined_shared(w, g, warp, at, site);
+                }
                 let found = observe::shared(w, g, warp, at, site, space)?;
                 if w.launch.checks.race {
                     race::race_shared(w, g, warp, at, &found, site, |_, _, _, _| false);
@@ -220,15 +227,7 @@ pub(super) fn execute(
                     bytes: u32::from(a.bytes),
                     allocation: None,
                 };
-                observe::illegal(
-                    w,
-                    g,
-                    warp,
-                    lane,
-                    crate::check::FindingKind::OutOfBounds,
-                    what,
-                    pc,
-                )?;
+                observe::illegal(w, g, warp, lane, FindingKind::OutOfBounds, what, pc)?;
             }
         }
         Ok(())
@@ -242,6 +241,48 @@ pub(super) fn execute(
         }
     }
     Ok(())
+}
+
+/// An atomic reads what it changes, which the check of a write does not look at. Lanes whose access cannot be made are found there.
+fn find_undefined_global(w: &mut Worker<'_>, g: &Group, warp: &Warp, at: &Addresses, site: Site) {
+    for lane in lanes(site.mask) {
+        let Some(allocation) = w.launch.memory.find(at[lane], &mut w.hint) else {
+            continue;
+        };
+        let (base, bytes) = (allocation.base, allocation.bytes);
+        let is_inside = at[lane] - base + site.bytes <= bytes;
+        if is_inside && !allocation.is_defined(at[lane] - base, site.bytes) {
+            let what = observe::Memory {
+                space: "global",
+                address: at[lane],
+                bytes: site.bytes as u32,
+                allocation: Some((base, bytes)),
+            };
+            let kind = FindingKind::UninitialisedMemory;
+            observe::report(w, g, warp, lane, kind, what, site.pc);
+        }
+    }
+}
+
+/// As [`find_undefined_global`].
+fn find_undefined_shared(w: &mut Worker<'_>, g: &Group, warp: &Warp, at: &Addresses, site: Site) {
+    for lane in lanes(site.mask) {
+        let from = (at[lane] & ((1 << observe::RANK_SHIFT) - 1)) as usize;
+        let Some(block) = g.blocks.get(observe::rank_of(warp, at[lane], None)) else {
+            continue;
+        };
+        let defined = block.defined.get(from..from + site.bytes as usize);
+        if defined.is_some_and(|defined| defined.contains(&0)) {
+            let what = observe::Memory {
+                space: "shared",
+                address: from as u64,
+                bytes: site.bytes as u32,
+                allocation: Some((0, block.shared.len() as u64)),
+            };
+            let kind = FindingKind::UninitialisedMemory;
+            observe::report(w, g, warp, lane, kind, what, site.pc);
+        }
+    }
 }
 
 /// Whether an atomic may stand for waiting: one whose result the kernel looks at.

@@ -269,8 +269,9 @@ pub(super) fn take(warp: &mut Warp, mask: u32) -> Vec<Batch> {
 
 impl Batch {
     /// Stamps the destinations of a block's copies as written.
-    pub(super) fn stamp(&self, g: &mut Group, rank: usize, stamp: Stamp) {
+    pub(super) fn stamp(&self, g: &mut Group, rank: usize, time: u32, slot: u32) {
         for lane in lanes(self.mask) {
+            let stamp = Stamp::new(time, slot, lane, self.pc, false);
             race::mark_written(g, rank, self.shared[lane], u64::from(self.bytes), stamp);
         }
     }
@@ -301,5 +302,5 @@ pub(super) fn find(
             }
         }
     }
-    g.bulk.find(g, rank, from, bytes)
+    g.bulk.find(g, rank, from, bytes, false)
 }

@@ -13,12 +13,14 @@ use crate::program::op::{Bool, Compare, CompareType, Op, Width};
 vectorised! {
     pub(super) fn pack(registers: &mut Registers, bits: u32, width: Width, r: &[u32], mask: u32) {
         let sources = &r[1..];
+        // A register of 16 bits may have a sign extension above them.
+        let keep = if bits >= 32 { u32::MAX } else { (1 << bits) - 1 };
         if width == Width::B64 {
             let mut out = [0u64; 32];
             for (i, &row) in sources.iter().enumerate() {
                 let part = registers.r32(row);
                 for lane in 0..32 {
-                    out[lane] |= u64::from(part[lane]) << (bits * i as u32);
+                    out[lane] |= u64::from(part[lane] & keep) << (bits * i as u32);
                 }
             }
             registers.write64(r[0], &out, mask);
@@ -27,7 +29,7 @@ vectorised! {
             for (i, &row) in sources.iter().enumerate() {
                 let part = registers.r32(row);
                 for lane in 0..32 {
-                    out[lane] |= part[lane] << (bits * i as u32);
+                    out[lane] |= (part[lane] & keep) << (bits * i as u32);
                 }
             }
             registers.write32(r[0], &out, mask);
@@ -62,7 +64,9 @@ vectorised! {
 
 vectorised! {
     pub(super) fn cvt(registers: &mut Registers, c: &Conversion, from: Width, to: Width, r: &[u32], mask: u32) {
-        let plain = c.round == Round::Near && !c.integral && !c.ftz && !c.sat && !c.satfinite && !c.relu;
+        // A register may be wider than the type it is used with; that is left to the general way.
+        let natural = (from == Width::B64) == is_wide(c.from) && (to == Width::B64) == is_wide(c.to);
+        let plain = natural && c.round == Round::Near && !c.integral && !c.ftz && !c.sat && !c.satfinite && !c.relu;
         match (c.to, c.from) {
             (Kind::Float(F32), Kind::Float(BF16)) if plain => map1(registers, r, mask, |a: u32| canonical(bf16_to_f32(a as u16))),
             (Kind::Float(F32), Kind::Float(F16)) if plain => map1(registers, r, mask, |a: u32| canonical(f16_to_f32(a as u16))),
@@ -72,13 +76,20 @@ vectorised! {
             (Kind::Float(F32), Kind::Unsigned(32)) if plain => map1(registers, r, mask, |a: u32| a as f32),
             (Kind::Float(F64), Kind::Float(F32)) if plain => map1(registers, r, mask, |a: f32| f64::from(a)),
             (Kind::Float(F32), Kind::Float(F64)) if plain => map1(registers, r, mask, |a: f64| canonical(a as f32)),
-            (Kind::Signed(32), Kind::Float(F32)) if c.round == Round::Zero && !c.ftz => map1(registers, r, mask, |a: f32| a as i32 as u32),
-            (Kind::Signed(64), Kind::Signed(32)) if !c.sat => map1(registers, r, mask, |a: u32| i64::from(a as i32) as u64),
-            (Kind::Unsigned(64) | Kind::Signed(64), Kind::Unsigned(32)) if !c.sat && from != Width::B64 => map1(registers, r, mask, |a: u32| u64::from(a)),
-            (Kind::Unsigned(32) | Kind::Signed(32), Kind::Unsigned(64) | Kind::Signed(64)) if !c.sat && to != Width::B64 => map1(registers, r, mask, |a: u64| a as u32),
+            (Kind::Signed(32), Kind::Float(F32)) if natural && c.round == Round::Zero && !c.ftz => map1(registers, r, mask, |a: f32| a as i32 as u32),
+            (Kind::Signed(64), Kind::Signed(32)) if natural && !c.sat => map1(registers, r, mask, |a: u32| i64::from(a as i32) as u64),
+            (Kind::Unsigned(64) | Kind::Signed(64), Kind::Unsigned(32)) if natural && !c.sat => map1(registers, r, mask, |a: u32| u64::from(a)),
+            (Kind::Unsigned(32) | Kind::Signed(32), Kind::Unsigned(64) | Kind::Signed(64)) if natural && !c.sat => map1(registers, r, mask, |a: u64| a as u32),
             _ => general(registers, c, from, to, r, mask),
         }
     }
+}
+
+fn is_wide(kind: Kind) -> bool {
+    matches!(
+        kind,
+        Kind::Unsigned(64) | Kind::Signed(64) | Kind::Float(F64)
+    )
 }
 
 fn general(
@@ -152,7 +163,7 @@ fn combine(result: u32, other: u32, op: Bool) -> u32 {
 }
 
 #[inline(always)]
-fn mask_of<T: Lane>(registers: &Registers, r: &[u32], f: impl Fn(T, T) -> bool) -> u32 {
+pub(super) fn mask_of<T: Lane>(registers: &Registers, r: &[u32], f: impl Fn(T, T) -> bool) -> u32 {
     let (a, b) = (T::load(registers, r[0]), T::load(registers, r[1]));
     let mut flags = [0u32; 32];
     for lane in 0..32 {
@@ -227,7 +238,8 @@ vectorised! {
             CompareType::F32 { ftz: false } => float_compare!(registers, op, r, f32, |x: f32| x),
             CompareType::F32 { ftz: true } => float_compare!(registers, op, r, u32, |x: u32| f32::from_bits(flush(x))),
             CompareType::F64 => float_compare!(registers, op, r, f64, |x: f64| x),
-            CompareType::F16 => float_compare!(registers, op, r, u16, f16_to_f32),
+            CompareType::F16 { ftz: false } => float_compare!(registers, op, r, u16, f16_to_f32),
+            CompareType::F16 { ftz: true } => float_compare!(registers, op, r, u16, |x: u16| f16_to_f32(if x & 0x7c00 == 0 { x & 0x8000 } else { x })),
             CompareType::Bf16 => float_compare!(registers, op, r, u16, bf16_to_f32),
         }
     }
@@ -253,13 +265,12 @@ pub(super) fn comparison(registers: &mut Registers, op: &Op, r: &[u32], mask: u3
         Op::Set {
             op,
             ty,
-            float,
+            one,
             combine: with,
         } => {
             let sources = &r[1..];
             let holds = compare(registers, op, ty, sources);
             let (result, _) = combined(registers, holds, with, sources);
-            let one = if float { 1f32.to_bits() } else { u32::MAX };
             let mut out = [0; 32];
             for (lane, out) in out.iter_mut().enumerate() {
                 *out = if result >> lane & 1 == 1 { one } else { 0 };

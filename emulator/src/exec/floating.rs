@@ -4,10 +4,10 @@ use super::lanes::{map1, map2, map3};
 use super::registers::Registers;
 use super::vectorise::vectorised;
 use crate::arith::Round;
-use crate::arith::approx::{Approx, approx, exp2};
+use crate::arith::approx::{Approx, approx, div_approx, exp2};
 use crate::arith::float::{
-    add_f32, add_f64, canonical, div_f32, div_f64, flush, fma_f32, fma_half, max_f32, max_f64,
-    min_f32, min_f64, mul_f32, mul_f64, saturate, sqrt_f32, sqrt_f64,
+    Test, add_f32, add_f64, canonical, div_f32, div_f64, flush, fma_f32, fma_half, max_f32,
+    max_f64, min_f32, min_f64, mul_f32, mul_f64, saturate, sqrt_f32, sqrt_f64, testp, xorsign_f32,
 };
 use crate::arith::format::{BF16, F16, F64, Format, fma_f64};
 use crate::arith::half::{bf16_to_f32, f16_to_f32, f32_to_bf16, f32_to_f16};
@@ -81,9 +81,11 @@ vectorised! {
             Float::Sub => map2(registers, r, mask, |a: u32, b: u32| output(add_f32(input(a), -input(b), round))),
             Float::Mul => map2(registers, r, mask, |a: u32, b: u32| output(mul_f32(input(a), input(b), round))),
             Float::Fma => map3(registers, r, mask, |a: u32, b: u32, c: u32| output(fma_f32(input(a), input(b), input(c), round))),
+            Float::Div if mode.approx => map2(registers, r, mask, |a: u32, b: u32| output(div_approx(input(a), input(b)))),
             Float::Div => map2(registers, r, mask, |a: u32, b: u32| output(div_f32(input(a), input(b), round))),
             Float::Sqrt => map1(registers, r, mask, |a: u32| output(sqrt_f32(input(a), round))),
             Float::Reciprocal => map1(registers, r, mask, |a: u32| output(div_f32(1.0, input(a), round))),
+            Float::Min | Float::Max if mode.xorsign => map2(registers, r, mask, |a: u32, b: u32| output(xorsign_f32(input(a), input(b), mode.nan, op == Float::Max))),
             Float::Min => map2(registers, r, mask, |a: u32, b: u32| output(min_f32(input(a), input(b), mode.nan))),
             Float::Max => map2(registers, r, mask, |a: u32, b: u32| output(max_f32(input(a), input(b), mode.nan))),
             Float::Neg => map1(registers, r, mask, |a: u32| output(input(a).to_bits() ^ 1 << 31)),
@@ -122,12 +124,18 @@ struct Half {
 
 impl Half {
     #[inline(always)]
-    fn wide(self, bits: u16) -> f32 {
-        let bits = if self.mode.ftz && self.is_f16 && bits & 0x7c00 == 0 {
+    fn flush(self, bits: u16) -> u16 {
+        let exponent = if self.is_f16 { 0x7c00 } else { 0x7f80 };
+        if self.mode.ftz && bits & exponent == 0 {
             bits & 0x8000
         } else {
             bits
-        };
+        }
+    }
+
+    #[inline(always)]
+    fn wide(self, bits: u16) -> f32 {
+        let bits = self.flush(bits);
         if self.is_f16 {
             f16_to_f32(bits)
         } else {
@@ -137,10 +145,7 @@ impl Half {
 
     #[inline(always)]
     fn finish(self, bits: u16) -> u16 {
-        let mut bits = bits;
-        if self.mode.ftz && self.is_f16 && bits & 0x7c00 == 0 {
-            bits &= 0x8000;
-        }
+        let mut bits = self.flush(bits);
         let infinity = if self.is_f16 { 0x7c00 } else { 0x7f80 };
         let one = if self.is_f16 { 0x3c00 } else { 0x3f80 };
         let is_nan = bits & 0x7fff > infinity;
@@ -174,11 +179,15 @@ impl Half {
     #[inline(always)]
     fn apply(self, op: Float, a: u16, b: u16, c: u16) -> u16 {
         match op {
-            // In f32 sums and products of 16-bit formats round as if done once: 24 ≥ 2 × 11 + 2 bits.
+            // In f32 sums and products of 16-bit formats round as if done once: 24 ≥ 2 × 11 + 2 bits. A product of bf16 that is
+            // subnormal in f32 may lose bits there, but only below 2^-134, where all rounds to zero.
             Float::Add => self.narrow(self.wide(a) + self.wide(b)),
             Float::Sub => self.narrow(self.wide(a) - self.wide(b)),
             Float::Mul => self.narrow(self.wide(a) * self.wide(b)),
             Float::Fma => self.narrow_f64(fma_half(self.wide(a), self.wide(b), self.wide(c))),
+            Float::Min | Float::Max if self.mode.xorsign => self.narrow(f32::from_bits(
+                xorsign_f32(self.wide(a), self.wide(b), self.mode.nan, op == Float::Max),
+            )),
             Float::Min => self.narrow(f32::from_bits(min_f32(
                 self.wide(a),
                 self.wide(b),
@@ -189,8 +198,8 @@ impl Half {
                 self.wide(b),
                 self.mode.nan,
             ))),
-            Float::Neg => a ^ 0x8000,
-            Float::Abs => a & 0x7fff,
+            Float::Neg => self.flush(a) ^ 0x8000,
+            Float::Abs => self.flush(a) & 0x7fff,
             Float::Div | Float::Sqrt | Float::CopySign | Float::Reciprocal => 0x7fff,
         }
     }
@@ -228,12 +237,16 @@ pub(super) fn approximate_half(
     registers: &mut Registers,
     function: Approx,
     precision: Precision,
+    ftz: bool,
     r: &[u32],
     mask: u32,
 ) {
     let half = Half {
         is_f16: matches!(precision, Precision::F16 | Precision::F16x2),
-        mode: Mode::DEFAULT,
+        mode: Mode {
+            ftz,
+            ..Mode::DEFAULT
+        },
     };
     let one = |bits: u16| u32::from(half.narrow(f32::from_bits(approx(function, half.wide(bits)))));
     let packed = matches!(precision, Precision::F16x2 | Precision::Bf16x2);
@@ -244,4 +257,47 @@ pub(super) fn approximate_half(
             one(a as u16)
         }
     });
+}
+
+/// `rcp.approx.ftz.f64` and `rsqrt.approx.f64`.
+pub(super) fn approximate_double(
+    registers: &mut Registers,
+    root: bool,
+    coarse: bool,
+    r: &[u32],
+    mask: u32,
+) {
+    let upper = |bits: u64| {
+        // Subnormals flush, and the lower half of an operand is neither read nor written.
+        if bits & 0x7ff0_0000_0000_0000 == 0 {
+            bits & 1 << 63
+        } else {
+            bits & !0xffff_ffff
+        }
+    };
+    map1(registers, r, mask, |a: u64| {
+        // The upper half of a NaN may not have the bits that make it one.
+        if !coarse || f64::from_bits(a).is_nan() {
+            let a = f64::from_bits(a);
+            return if root { 1.0 / a.sqrt() } else { 1.0 / a };
+        }
+        let a = f64::from_bits(upper(a));
+        let value = if root { 1.0 / a.sqrt() } else { 1.0 / a };
+        f64::from_bits(upper(value.to_bits()))
+    });
+}
+
+/// `testp`.
+pub(super) fn test(registers: &mut Registers, test: Test, wide: bool, r: &[u32], mask: u32) {
+    let mut result = 0;
+    for lane in 0..32 {
+        let bits = registers.lane(r[1], lane, wide);
+        let category = if wide {
+            f64::from_bits(bits).classify()
+        } else {
+            f32::from_bits(bits as u32).classify()
+        };
+        result |= u32::from(testp(test, category)) << lane;
+    }
+    registers.write_predicate(r[0], result, mask);
 }

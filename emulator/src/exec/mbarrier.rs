@@ -27,14 +27,23 @@ pub(crate) struct Phase {
     /// The last instruction that changed it, and its thread.
     pc: u32,
     thread: u32,
+    /// Instruction, slot of the warp, time and thread of its initialisation.
+    init: (u32, u32, u32, u32),
+    /// A fence has made the initialisation visible to asynchronous operations.
+    is_shown: bool,
 }
+
+/// Arrivals and bytes that a barrier counts to at most.
+const LARGEST: u32 = (1 << 20) - 1;
 
 /// What the warp does next.
 #[derive(Debug)]
 pub(super) enum Next {
     GoOn,
     /// Let others run: a test that failed is made again.
-    Poll,
+    Poll {
+        address: u32,
+    },
     /// These lanes wait for the phase of a barrier at this address.
     Wait {
         mask: u32,
@@ -165,6 +174,11 @@ fn locate(
         bytes: 8,
         allocation: Some((0, size)),
     };
+    let is_gone = rank != warp.rank && g.blocks.get(rank).is_some_and(|block| block.threads == 0);
+    if is_gone {
+        observe::illegal(w, g, warp, lane, FindingKind::UseAfterFree, what, pc)?;
+        return Ok(None);
+    }
     if address >> 32 != 0 || offset + 8 > size {
         observe::illegal(w, g, warp, lane, FindingKind::OutOfBounds, what, pc)?;
         return Ok(None);
@@ -227,16 +241,21 @@ pub(super) fn execute(
                 }
                 if is_init {
                     let count = warp.registers.r32(r[1])[lane];
-                    if count == 0 || count >= 1 << 20 {
-                        misuse(w, g, warp, lane, offset, pc);
-                    }
+                    let slot = g.slot(warp.rank, warp.index);
+                    let thread = warp.thread(lane);
                     let phase = Phase {
                         expected: count,
                         pending: count,
                         pc,
+                        thread,
+                        init: (pc, slot, warp.clock.of(slot), thread),
                         ..Phase::default()
                     };
-                    g.blocks[rank].mbarriers.insert(offset, phase);
+                    let before = g.blocks[rank].mbarriers.insert(offset, phase);
+                    // What holds a barrier has to be invalidated before it holds another.
+                    if count == 0 || count > LARGEST || before.is_some() {
+                        misuse(w, g, warp, lane, offset, pc);
+                    }
                 } else if g.blocks[rank].mbarriers.remove(&offset).is_none() {
                     misuse(w, g, warp, lane, offset, pc);
                 }
@@ -251,6 +270,7 @@ pub(super) fn execute(
             drops,
             returns,
             relaxed,
+            no_complete,
         } => {
             let s = &r[usize::from(returns)..];
             let all = addresses(&warp.registers, s[0], at.wide, at.offset, mask);
@@ -264,6 +284,8 @@ pub(super) fn execute(
                     continue;
                 };
                 read_check(w, g, warp, rank, offset, lane, pc);
+                let now = warp.clock.of(g.slot(warp.rank, warp.index));
+                g.visit(rank, warp, lane, now - u32::from(!relaxed && now > 0), pc);
                 let value = if has_count {
                     warp.registers.r32(s[1])[lane]
                 } else {
@@ -281,16 +303,18 @@ pub(super) fn execute(
                 states[lane] = phase.state();
                 (phase.pc, phase.thread) = (pc, warp.thread(lane));
                 phase.bytes += bytes;
-                let is_too_many = count > phase.pending;
+                let is_wrong =
+                    count == 0 || count > phase.pending || phase.bytes > i64::from(LARGEST);
                 phase.pending = phase.pending.saturating_sub(count);
                 if drops {
                     phase.expected = phase.expected.saturating_sub(count);
                 }
                 if !relaxed {
                     phase.clock.join(&warp.clock);
+                } else if let Some(fenced) = &warp.fenced {
+                    phase.clock.join(fenced);
                 }
-                phase.complete();
-                if is_too_many {
+                if phase.complete() && no_complete || is_wrong {
                     misuse(w, g, warp, lane, offset, pc);
                 }
             }
@@ -307,6 +331,9 @@ pub(super) fn execute(
                 let Some((rank, offset)) = locate(w, g, warp, &at, all[lane], lane, pc)? else {
                     continue;
                 };
+                read_check(w, g, warp, rank, offset, lane, pc);
+                let now = warp.clock.of(g.slot(warp.rank, warp.index));
+                g.visit(rank, warp, lane, now, pc);
                 let bytes = i64::from(warp.registers.r32(r[1])[lane]);
                 let Some(phase) = g.blocks[rank].mbarriers.get_mut(&offset) else {
                     misuse(w, g, warp, lane, offset, pc);
@@ -318,8 +345,10 @@ pub(super) fn execute(
                 } else {
                     -bytes
                 };
-                if matches!(op, MbarrierOp::CompleteTx(_)) {
-                    phase.complete();
+                let is_wrong = phase.bytes.unsigned_abs() > u64::from(LARGEST);
+                phase.complete();
+                if is_wrong {
+                    misuse(w, g, warp, lane, offset, pc);
                 }
             }
             w.changes += 1;
@@ -352,6 +381,7 @@ pub(super) fn execute(
                 let Some((rank, offset)) = locate(w, g, warp, &at, all[first], first, pc)? else {
                     continue;
                 };
+                read_check(w, g, warp, rank, offset, first, pc);
                 let Some(phase) = g.blocks[rank].mbarriers.get_mut(&offset) else {
                     misuse(w, g, warp, first, offset, pc);
                     continue;
@@ -370,11 +400,58 @@ pub(super) fn execute(
     }
 }
 
+/// A fence shows asynchronous operations the barriers whose initialisation the warp made, or knows.
+pub(super) fn show(g: &mut Group, warp: &Warp) {
+    let own = g.slot(warp.rank, warp.index);
+    for block in &mut g.blocks {
+        for phase in block.mbarriers.values_mut() {
+            let (_, slot, time, _) = phase.init;
+            phase.is_shown |= slot == own || warp.clock.covers(slot, time);
+        }
+    }
+}
+
+/// A barrier that a copy to a block will tell: it is in that block, initialised before, in order, and visible to the copy.
+pub(super) fn check_signal(
+    w: &mut Worker<'_>,
+    g: &mut Group,
+    warp: &Warp,
+    to: usize,
+    (rank, offset): (usize, u32),
+    lane: usize,
+    pc: u32,
+) {
+    let phase = g.blocks.get(rank).map(|block| block.mbarriers.get(&offset));
+    let Some(Some(phase)) = phase else {
+        misuse(w, g, warp, lane, offset, pc);
+        return;
+    };
+    if rank != to {
+        misuse(w, g, warp, lane, offset, pc);
+    }
+    if !phase.is_shown && w.launch.checks.race {
+        let what = Memory {
+            space: "shared",
+            address: u64::from(offset),
+            bytes: 8,
+            allocation: None,
+        };
+        let (init_pc, .., thread) = phase.init;
+        let instance = Instance {
+            other: Some((g.blocks[rank].index, thread)),
+            ..observe::instance(g, warp, lane, what)
+        };
+        w.findings
+            .add(FindingKind::MissingProxyFence, pc, init_pc, instance);
+    }
+    read_check(w, g, warp, rank, offset, lane, pc);
+}
+
 /// A barrier that is used was initialised before, in order.
 fn read_check(
     w: &mut Worker<'_>,
     g: &mut Group,
-    warp: &mut Warp,
+    warp: &Warp,
     rank: usize,
     offset: u32,
     lane: usize,
@@ -451,17 +528,27 @@ fn wait(
         waiting |= 1u32 << lane;
         address = offset;
     }
-    if !relaxed && w.launch.checks.race {
+    if w.launch.checks.race {
         for lane in lanes(passed) {
-            let offset = all[lane] as u32;
+            let offset = all[lane] as u32 & ((1 << observe::RANK_SHIFT) - 1);
             if let Some(phase) = g.blocks[warp.rank].mbarriers.get(&offset) {
                 let slot = g.slot(warp.rank, warp.index);
-                warp.acquire(&phase.released, slot);
+                if relaxed {
+                    let acquired = warp.acquired.get_or_insert_default();
+                    acquired.join(&phase.released);
+                } else {
+                    warp.acquire(&phase.released, slot);
+                }
             }
         }
     }
     if may_wait {
-        warp.registers.write_predicate(r[0], u32::MAX, passed);
+        // Those that are given up fail; the others do not before their phase is complete.
+        let given_up = waiting & warp.expired;
+        warp.expired &= !mask;
+        waiting &= !given_up;
+        warp.registers
+            .write_predicate(r[0], passed, passed | given_up);
         if waiting != 0 {
             return Ok(Next::Wait {
                 mask: waiting,
@@ -473,7 +560,7 @@ fn wait(
     }
     warp.registers.write_predicate(r[0], passed, mask);
     if waiting != 0 && !delivered {
-        Ok(Next::Poll)
+        Ok(Next::Poll { address })
     } else {
         Ok(Next::GoOn)
     }

@@ -1,10 +1,13 @@
 //! Loads and stores of the lanes of a warp.
 
+use super::local;
 use super::observe::{self, Shared};
 use super::order;
 use super::race;
 use super::registers::Registers;
+use super::row;
 use super::state::{Group, Warp, Worker};
+use super::vectorise::vectorised;
 use crate::check::finding::FindingKind;
 use crate::count::coalesce;
 use crate::error::Error;
@@ -60,6 +63,26 @@ pub(super) fn fill_inactive(addresses: &mut Addresses, mask: u32) {
             }
         }
     }
+}
+
+/// Whether all lanes' accesses lie side by side, in order.
+#[inline(always)]
+pub(super) fn is_row(at: &Addresses, mask: u32, bytes: u64) -> bool {
+    let mut differ = 0;
+    for lane in 0..32 {
+        differ |= at[lane] ^ at[0].wrapping_add(lane as u64 * bytes);
+    }
+    differ == 0 && mask == u32::MAX
+}
+
+/// As [`is_row`], of offsets in shared memory.
+#[inline(always)]
+pub(super) fn is_row_of_offsets(at: &[u32; 32], mask: u32, bytes: u32) -> bool {
+    let mut differ = 0;
+    for lane in 0..32 {
+        differ |= at[lane] ^ at[0].wrapping_add(lane as u32 * bytes);
+    }
+    differ == 0 && mask == u32::MAX
 }
 
 /// The lanes of a mask.
@@ -124,7 +147,13 @@ fn extend(value: u64, a: &Access) -> u64 {
 
 /// Puts the loaded values of one element of the vector into its register.
 #[inline(always)]
-fn deliver(registers: &mut Registers, a: &Access, row: u32, values: &[u64; 32], mask: u32) {
+pub(super) fn deliver(
+    registers: &mut Registers,
+    a: &Access,
+    row: u32,
+    values: &[u64; 32],
+    mask: u32,
+) {
     match a.width {
         Width::B64 => registers.write64(row, &values.map(|value| extend(value, a)), mask),
         Width::B32 => registers.write32(row, &values.map(|value| extend(value, a) as u32), mask),
@@ -136,26 +165,50 @@ fn deliver(registers: &mut Registers, a: &Access, row: u32, values: &[u64; 32], 
     }
 }
 
-pub(super) fn load(
+vectorised! {
+    pub(super) fn load(w: &mut Worker<'_>, g: &mut Group, warp: &mut Warp, a: &Access, r: &[u32], mask: u32, pc: u32) -> Result<(), Error> {
+        if mask == u32::MAX && a.order == Order::Weak {
+            let is_done = match a.space {
+                Space::Global => row::load_global(w, g, warp, a, r, pc),
+                Space::Shared => row::load_shared(w, g, warp, a, r, pc),
+                _ => false,
+            };
+            if is_done {
+                return Ok(());
+            }
+        }
+        let all = addresses(&warp.registers, r[usize::from(a.lanes)], a.wide, a.offset, mask);
+        let site = Site {
+            pc,
+            mask,
+            bytes: u64::from(a.bytes) * u64::from(a.lanes),
+            is_write: false,
+            is_atomic: false,
+        };
+        match (a.order, a.space) {
+            (Order::Weak, Space::Global | Space::Const) => global_load(w, g, warp, a, r, &all, site),
+            (Order::Weak, Space::Shared) => shared_load(w, g, warp, a, r, &all, site, Space::Shared),
+            _ => any_load(w, g, warp, a, r, &all, site),
+        }
+    }
+}
+
+/// A load of any kind, from any space.
+fn any_load(
     w: &mut Worker<'_>,
     g: &mut Group,
     warp: &mut Warp,
     a: &Access,
     r: &[u32],
-    mask: u32,
-    pc: u32,
+    all: &Addresses,
+    site: Site,
 ) -> Result<(), Error> {
-    let base = r[usize::from(a.lanes)];
-    let all = addresses(&warp.registers, base, a.wide, a.offset, mask);
-    let bytes = u64::from(a.bytes) * u64::from(a.lanes);
-    by_space(a.space, &all, mask, |space, at, mask| {
+    by_space(a.space, all, site.mask, |space, at, mask| {
         let is_atomic = a.order != Order::Weak;
         let site = Site {
-            pc,
             mask,
-            bytes,
-            is_write: false,
             is_atomic,
+            ..site
         };
         match space {
             Space::Global | Space::Const => {
@@ -170,56 +223,19 @@ pub(super) fn load(
                 }
                 shared_load(w, g, warp, a, r, at, site, space)
             }
-            Space::Local => local_load(w, g, warp, a, r, at, site),
-            Space::Param => {
-                for element in 0..usize::from(a.lanes) {
-                    let mut values = [0; 32];
-                    for lane in lanes(mask) {
-                        let from = at[lane].wrapping_add(element as u64 * u64::from(a.bytes));
-                        values[lane] = parameter(w, g, warp, lane, from, a, pc)?;
-                    }
-                    deliver(&mut warp.registers, a, r[element], &values, mask);
-                }
-                Ok(())
-            }
+            Space::Local => local::load(w, g, warp, a, r, at, site),
+            Space::Param => local::load_parameter(w, g, warp, a, r, at, site),
         }
     })
 }
 
-fn parameter(
-    w: &mut Worker<'_>,
-    g: &Group,
-    warp: &Warp,
-    lane: usize,
-    at: u64,
-    a: &Access,
-    pc: u32,
-) -> Result<u64, Error> {
-    let bytes = usize::from(a.bytes);
-    match w
-        .launch
-        .parameters
-        .get(at as usize..)
-        .and_then(|rest| rest.get(..bytes))
-    {
-        Some(found) => {
-            let mut value = [0; 8];
-            value[..bytes].copy_from_slice(found);
-            Ok(u64::from_le_bytes(value))
-        }
-        None => {
-            let what = observe::Memory {
-                space: "parameter",
-                address: at,
-                bytes: bytes as u32,
-                allocation: None,
-            };
-            observe::illegal(w, g, warp, lane, FindingKind::OutOfBounds, what, pc)?;
-            Ok(0)
-        }
-    }
+/// Two words of every lane as one of 8 bytes.
+#[inline(always)]
+fn join(low: &[u32; 32], high: &[u32; 32]) -> [u64; 32] {
+    std::array::from_fn(|lane| u64::from(low[lane]) | u64::from(high[lane]) << 32)
 }
 
+#[inline(always)]
 fn global_load(
     w: &mut Worker<'_>,
     g: &mut Group,
@@ -233,20 +249,37 @@ fn global_load(
     let memory = w.launch.memory;
     if let Some((index, base)) = found.whole {
         let allocation = &memory.allocations()[index];
+        let registers = &mut warp.registers;
         for element in 0..usize::from(a.lanes) {
             let add = element as u64 * u64::from(a.bytes);
-            match (a.bytes, a.width) {
-                (4, Width::B32) => {
-                    let values = allocation.gather32(at, base.wrapping_sub(add));
-                    warp.registers.write32(r[element], &values, site.mask);
-                }
-                (8, _) => {
-                    let values = allocation.gather64(at, base.wrapping_sub(add));
-                    warp.registers.write64(r[element], &values, site.mask);
-                }
-                _ => {
-                    let values = at.map(|address| allocation.load(address - base + add, a.bytes));
-                    deliver(&mut warp.registers, a, r[element], &values, site.mask);
+            let start = base.wrapping_sub(add);
+            // SAFETY: `whole` says that each lane's bytes, a.lanes × a.bytes from its address on, are within the allocation, and
+            // the address a multiple of their number, which is a power of two.
+            unsafe {
+                match (a.bytes, a.width) {
+                    (4, Width::B32) if a.lanes == 1 => {
+                        let values = allocation.gather32(at, start);
+                        registers.write32(r[0], &values, site.mask);
+                    }
+                    (4, Width::B32) if element % 2 == 0 => {
+                        let values = allocation.gather64(at, start);
+                        registers.write32(r[element], &values.map(|pair| pair as u32), site.mask);
+                        registers.write32(
+                            r[element + 1],
+                            &values.map(|pair| (pair >> 32) as u32),
+                            site.mask,
+                        );
+                    }
+                    (4, Width::B32) => {}
+                    (8, _) => {
+                        let values = allocation.gather64(at, start);
+                        registers.write64(r[element], &values, site.mask);
+                    }
+                    _ => {
+                        let values =
+                            at.map(|address| allocation.load(address - base + add, a.bytes));
+                        deliver(registers, a, r[element], &values, site.mask);
+                    }
                 }
             }
         }
@@ -255,7 +288,7 @@ fn global_load(
     for element in 0..usize::from(a.lanes) {
         let mut values = [0; 32];
         for lane in lanes(found.mask) {
-            let address = at[lane] + element as u64 * u64::from(a.bytes);
+            let address = at[lane].wrapping_add(element as u64 * u64::from(a.bytes));
             if let Some(allocation) = memory.find(address, &mut w.hint) {
                 values[lane] = allocation.load(address - allocation.base, a.bytes);
             }
@@ -265,6 +298,7 @@ fn global_load(
     Ok(())
 }
 
+#[inline(always)]
 fn shared_load(
     w: &mut Worker<'_>,
     g: &mut Group,
@@ -294,30 +328,35 @@ fn shared_load(
     if mask == 0 {
         return Ok(());
     }
+    let words = match rank {
+        Some(rank) if a.bytes == 4 && a.width == Width::B32 => Some(&g.blocks[rank].shared),
+        _ => None,
+    };
     for element in 0..usize::from(a.lanes) {
         let add = element * usize::from(a.bytes);
-        match rank {
-            Some(rank) if a.bytes == 4 && a.width == Width::B32 => {
-                let shared = &g.blocks[rank].shared;
-                let mut values = [0; 32];
-                for lane in 0..32 {
-                    let from = offsets[lane] as usize + add;
-                    values[lane] = shared[from..]
-                        .first_chunk()
-                        .map_or(0, |bytes| u32::from_le_bytes(*bytes));
+        if let Some(shared) = words {
+            let values = offsets.map(|offset| {
+                debug_assert!(offset as usize + add + 4 <= shared.len());
+                // SAFETY: `observe::shared` found the bytes of every lane within the block's shared memory; lanes that take no
+                // part have the offset of one that does.
+                unsafe {
+                    shared
+                        .as_ptr()
+                        .add(offset as usize + add)
+                        .cast::<u32>()
+                        .read_unaligned()
                 }
-                warp.registers.write32(r[element], &values, mask);
-            }
-            _ => {
-                let mut values = [0; 32];
-                for lane in lanes(mask) {
-                    let block = observe::rank_of(warp, at[lane], rank);
-                    let from = offsets[lane] as usize + add;
-                    values[lane] = word(&g.blocks[block].shared, from, a.bytes);
-                }
-                deliver(&mut warp.registers, a, r[element], &values, mask);
-            }
+            });
+            warp.registers.write32(r[element], &values, mask);
+            continue;
         }
+        let mut values = [0; 32];
+        for lane in lanes(mask) {
+            let block = observe::rank_of(warp, at[lane], rank);
+            let from = offsets[lane] as usize + add;
+            values[lane] = word(&g.blocks[block].shared, from, a.bytes);
+        }
+        deliver(&mut warp.registers, a, r[element], &values, mask);
     }
     Ok(())
 }
@@ -340,101 +379,52 @@ pub(super) fn set_word(memory: &mut [u8], at: usize, bytes: u8, value: u64) {
     }
 }
 
-/// A thread's local memory begins at its lane's share.
-fn local_place(warp: &Warp, lane: usize, at: u64, bytes: u64) -> Option<usize> {
-    let size = warp.local.len() as u64 / 32;
-    (at.checked_add(bytes)? <= size).then_some((lane as u64 * size + at) as usize)
-}
-
-fn local_load(
-    w: &mut Worker<'_>,
-    g: &Group,
-    warp: &mut Warp,
-    a: &Access,
-    r: &[u32],
-    at: &Addresses,
-    site: Site,
-) -> Result<(), Error> {
-    w.counters[site.pc as usize].requests += 1;
-    for element in 0..usize::from(a.lanes) {
-        let mut values = [0; 32];
-        for lane in lanes(site.mask) {
-            let address = at[lane] + element as u64 * u64::from(a.bytes);
-            let Some(place) = local(w, g, warp, lane, address, a.bytes, site.pc)? else {
-                continue;
+vectorised! {
+    pub(super) fn store(w: &mut Worker<'_>, g: &mut Group, warp: &mut Warp, a: &Access, r: &[u32], mask: u32, pc: u32) -> Result<(), Error> {
+        w.changes += 1;
+        if mask == u32::MAX && a.order == Order::Weak {
+            let is_done = match a.space {
+                Space::Global => row::store_global(w, g, warp, a, r, pc),
+                Space::Shared => row::store_shared(w, g, warp, a, r, pc),
+                _ => false,
             };
-            let bytes = usize::from(a.bytes);
-            if w.launch.checks.init && warp.local_defined[place..place + bytes].contains(&0) {
-                let what = observe::Memory {
-                    space: "local",
-                    address,
-                    bytes: bytes as u32,
-                    allocation: None,
-                };
-                observe::report(
-                    w,
-                    g,
-                    warp,
-                    lane,
-                    FindingKind::UninitialisedMemory,
-                    what,
-                    site.pc,
-                );
+            if is_done {
+                return Ok(());
             }
-            values[lane] = word(&warp.local, place, a.bytes);
         }
-        deliver(&mut warp.registers, a, r[element], &values, site.mask);
+        let all = addresses(&warp.registers, r[0], a.wide, a.offset, mask);
+        let site = Site {
+            pc,
+            mask,
+            bytes: u64::from(a.bytes) * u64::from(a.lanes),
+            is_write: true,
+            is_atomic: false,
+        };
+        match (a.order, a.space) {
+            (Order::Weak, Space::Global) => global_store(w, g, warp, a, r, &all, site),
+            (Order::Weak, Space::Shared) => shared_store(w, g, warp, a, r, &all, site, Space::Shared),
+            _ => any_store(w, g, warp, a, r, &all, site),
+        }
     }
-    Ok(())
 }
 
-/// Where an access to local memory goes, if it is one that may be made.
-fn local(
-    w: &mut Worker<'_>,
-    g: &Group,
-    warp: &Warp,
-    lane: usize,
-    address: u64,
-    bytes: u8,
-    pc: u32,
-) -> Result<Option<usize>, Error> {
-    let what = observe::Memory {
-        space: "local",
-        address,
-        bytes: u32::from(bytes),
-        allocation: None,
-    };
-    if !address.is_multiple_of(u64::from(bytes)) {
-        observe::illegal(w, g, warp, lane, FindingKind::Misaligned, what, pc)?;
-        return Ok(None);
-    }
-    let place = local_place(warp, lane, address, u64::from(bytes));
-    if place.is_none() {
-        observe::illegal(w, g, warp, lane, FindingKind::OutOfBounds, what, pc)?;
-    }
-    Ok(place)
-}
-
-pub(super) fn store(
+/// A store of any kind, to any space.
+fn any_store(
     w: &mut Worker<'_>,
     g: &mut Group,
     warp: &mut Warp,
     a: &Access,
     r: &[u32],
-    mask: u32,
-    pc: u32,
+    all: &Addresses,
+    site: Site,
 ) -> Result<(), Error> {
-    let all = addresses(&warp.registers, r[0], a.wide, a.offset, mask);
-    let bytes = u64::from(a.bytes) * u64::from(a.lanes);
-    w.changes += 1;
-    by_space(a.space, &all, mask, |space, at, mask| {
+    let pc = site.pc;
+    by_space(a.space, all, site.mask, |space, at, mask| {
         let is_atomic = a.order != Order::Weak;
         let site = Site {
-            pc,
             mask,
-            bytes,
-            is_write: true,
             is_atomic,
+            ..site
         };
         match space {
             Space::Global => {
@@ -449,29 +439,13 @@ pub(super) fn store(
                 }
                 shared_store(w, g, warp, a, r, at, site, space)
             }
-            Space::Local => {
-                w.counters[pc as usize].requests += 1;
-                for element in 0..usize::from(a.lanes) {
-                    for lane in lanes(mask) {
-                        let address = at[lane] + element as u64 * u64::from(a.bytes);
-                        let value = value(&warp.registers, a, r[1 + element], lane);
-                        let Some(place) = local(w, g, warp, lane, address, a.bytes, pc)? else {
-                            continue;
-                        };
-                        set_word(&mut warp.local, place, a.bytes, value);
-                        if w.launch.checks.init {
-                            warp.local_defined[place..place + usize::from(a.bytes)].fill(1);
-                        }
-                    }
-                }
-                Ok(())
-            }
+            Space::Local => local::store(w, g, warp, a, r, at, site),
             Space::Const | Space::Param => {
                 let lane = mask.trailing_zeros() as usize;
                 let what = observe::Memory {
                     space: "parameter",
                     address: at[lane],
-                    bytes: bytes as u32,
+                    bytes: site.bytes as u32,
                     allocation: None,
                 };
                 observe::illegal(w, g, warp, lane, FindingKind::WriteToConstant, what, pc)
@@ -480,10 +454,11 @@ pub(super) fn store(
     })
 }
 
-fn value(registers: &Registers, a: &Access, row: u32, lane: usize) -> u64 {
+pub(super) fn value(registers: &Registers, a: &Access, row: u32, lane: usize) -> u64 {
     registers.lane(row, lane, a.width == Width::B64)
 }
 
+#[inline(always)]
 fn global_store(
     w: &mut Worker<'_>,
     g: &mut Group,
@@ -503,7 +478,7 @@ fn global_store(
                 let before = match other {
                     Some(other) => value(registers, a, r[1 + element], other),
                     None => {
-                        let address = at[lane] + element as u64 * u64::from(a.bytes);
+                        let address = at[lane].wrapping_add(element as u64 * u64::from(a.bytes));
                         let allocation = memory.find(address, &mut 0);
                         allocation.map_or(0, |found| found.load(address - found.base, a.bytes))
                     }
@@ -528,7 +503,21 @@ fn global_store(
         let add = element as u64 * u64::from(a.bytes);
         if let Some((index, base)) = found.whole {
             let allocation = &memory.allocations()[index];
-            if a.bytes == 4 && a.width == Width::B32 {
+            if a.bytes == 4 && a.width == Width::B32 && site.mask == u32::MAX {
+                let registers = &warp.registers;
+                let start = base.wrapping_sub(add);
+                // SAFETY: as in `global_load`.
+                unsafe {
+                    if a.lanes == 1 {
+                        let values = registers.r32(r[1]);
+                        allocation.scatter32(at, start, values);
+                    } else if element % 2 == 0 {
+                        let (low, high) =
+                            (registers.r32(r[1 + element]), registers.r32(r[2 + element]));
+                        allocation.scatter64(at, start, &join(low, high));
+                    }
+                }
+            } else if a.bytes == 4 && a.width == Width::B32 {
                 let values = warp.registers.r32(r[1 + element]);
                 for lane in lanes(site.mask) {
                     allocation.store(at[lane] - base + add, 4, u64::from(values[lane]));
@@ -555,6 +544,7 @@ fn global_store(
     Ok(())
 }
 
+#[inline(always)]
 fn shared_store(
     w: &mut Worker<'_>,
     g: &mut Group,
@@ -589,6 +579,21 @@ fn shared_store(
         if let (Some(rank), 4, Width::B32) = (found.rank, a.bytes, a.width) {
             let shared = &mut g.blocks[rank].shared;
             let values = warp.registers.r32(r[1 + element]);
+            if found.mask == u32::MAX {
+                for lane in 0..32 {
+                    let from = found.offsets[lane] as usize + add;
+                    debug_assert!(from + 4 <= shared.len());
+                    // SAFETY: as in `shared_load`.
+                    unsafe {
+                        shared
+                            .as_mut_ptr()
+                            .add(from)
+                            .cast::<u32>()
+                            .write_unaligned(values[lane])
+                    };
+                }
+                continue;
+            }
             for lane in lanes(found.mask) {
                 let from = found.offsets[lane] as usize + add;
                 if let Some(place) = shared[from..].first_chunk_mut() {

@@ -1,6 +1,6 @@
 //! What an access to memory is checked for and counted as, before it is made.
 
-use super::memory::{Addresses, Site, count_shared, lanes};
+use super::memory::{Addresses, Site, count_shared, is_row, is_row_of_offsets, lanes};
 use super::race;
 use super::state::{Group, Warp, Worker};
 use crate::check::finding::{FindingKind, Instance};
@@ -88,16 +88,6 @@ pub(super) struct Found {
     pub(super) mask: u32,
 }
 
-/// Whether the lanes' accesses lie side by side, in order.
-#[inline(always)]
-fn is_row(at: &Addresses, mask: u32, bytes: u64) -> bool {
-    let mut differ = 0;
-    for lane in 0..32 {
-        differ |= at[lane] ^ at[0].wrapping_add(lane as u64 * bytes);
-    }
-    differ == 0 && mask == u32::MAX
-}
-
 /// Checks and counts an access to global memory; a write marks what it writes.
 #[inline(always)]
 pub(super) fn global(
@@ -141,10 +131,8 @@ pub(super) fn global(
         let sectors = u64::from(coalesce::sectors(at, site.mask, site.bytes));
         counters.sectors += sectors;
         counters.ideal_sectors += coalesce::ideal_sectors(site.mask, site.bytes, sectors);
-        for lane in lanes(site.mask) {
-            w.touched
-                .mark(index, site.is_write, at[lane] - base, site.bytes);
-        }
+        w.touched
+            .mark_lanes(index, site.is_write, at, base, site.mask, site.bytes);
     }
     let checks = w.launch.checks;
     if checks.init {
@@ -333,6 +321,39 @@ pub(super) fn shared(
     Ok(found)
 }
 
+/// Marks an access side by side as defined, or finds that it is. Whether that is all there is to do.
+#[inline(always)]
+fn define_row(g: &mut Group, found: &Shared, site: Site) -> bool {
+    let bytes = site.bytes as usize;
+    let (Some(rank), true) = (
+        found.rank,
+        is_row_of_offsets(&found.offsets, found.mask, site.bytes as u32),
+    ) else {
+        return false;
+    };
+    let from = found.offsets[0] as usize;
+    let Some(row) = g.blocks[rank].defined.get_mut(from..from + 32 * bytes) else {
+        return false;
+    };
+    if site.is_write {
+        row.fill(1);
+        return true;
+    }
+    row.iter().fold(1, |all, defined| all & defined) == 1
+}
+
+/// Whether each of a lane's bytes, which are 0 or 1, is 1.
+#[inline(always)]
+fn is_defined(bytes: &[u8]) -> bool {
+    if let Ok(bytes) = <[u8; 4]>::try_from(bytes) {
+        return u32::from_ne_bytes(bytes) == 0x0101_0101;
+    }
+    if let Ok(bytes) = <[u8; 16]>::try_from(bytes) {
+        return u128::from_ne_bytes(bytes) == u128::from_ne_bytes([1; 16]);
+    }
+    !bytes.contains(&0)
+}
+
 /// The checks of an access to shared memory that can be made.
 #[inline(always)]
 fn watch_shared(
@@ -344,14 +365,14 @@ fn watch_shared(
     site: Site,
 ) {
     let checks = w.launch.checks;
-    if checks.init {
+    if checks.init && !define_row(g, found, site) {
         for lane in lanes(found.mask) {
             let block = &mut g.blocks[rank_of(warp, at[lane], found.rank)];
             let from = found.offsets[lane] as usize;
             let defined = &mut block.defined[from..from + site.bytes as usize];
             if site.is_write {
                 defined.fill(1);
-            } else if defined.contains(&0) {
+            } else if !is_defined(defined) {
                 let what = shared_memory(g, warp, at[lane], found, lane, site);
                 report(
                     w,
@@ -366,7 +387,9 @@ fn watch_shared(
         }
     }
     if checks.race {
-        watch_copies(w, g, warp, at, found, site);
+        if !is_quiet(g, found, site) {
+            watch_copies(w, g, warp, at, found, site);
+        }
         if !site.is_write {
             race::race_shared(w, g, warp, at, found, site, |_, _, _, _| false);
         }
@@ -390,7 +413,34 @@ pub(super) fn shared_memory(
     }
 }
 
+/// Whether no asynchronous copy is under way to what is accessed.
+#[inline(always)]
+fn is_quiet(g: &Group, found: &Shared, site: Site) -> bool {
+    let Some(rank) = found.rank else {
+        return false;
+    };
+    let in_flight = &g.blocks[rank].in_flight;
+    let bytes = site.bytes as usize;
+    if is_row_of_offsets(&found.offsets, found.mask, site.bytes as u32) {
+        let from = found.offsets[0] as usize;
+        let cells = in_flight.get(from / 4..(from + 32 * bytes).div_ceil(4));
+        return cells.is_some_and(|cells| cells.iter().fold(0, |any, count| any | count) == 0);
+    }
+    // All cells of lanes that take no part are those of one that does.
+    let mut any = 0;
+    for &offset in &found.offsets {
+        let from = offset as usize;
+        match in_flight.get(from / 4..(from + bytes).div_ceil(4)) {
+            Some(&[one]) => any |= one,
+            Some(cells) => any |= cells.iter().fold(0, |any, count| any | count),
+            None => return false,
+        }
+    }
+    any == 0
+}
+
 /// Looks for asynchronous copies under way to what is accessed.
+#[cold]
 fn watch_copies(
     w: &mut Worker<'_>,
     g: &mut Group,
@@ -454,6 +504,8 @@ fn distant(
         } else {
             found.mask |= 1 << lane;
             found.offsets[lane] = offset as u32;
+            let time = warp.clock.of(g.slot(warp.rank, warp.index));
+            g.visit(rank, warp, lane, time, site.pc);
             continue;
         };
         let size = g.blocks[warp.rank].shared.len() as u64;

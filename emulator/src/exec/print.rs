@@ -29,13 +29,13 @@ fn byte(w: &Worker<'_>, warp: &Warp, lane: usize, address: u64) -> Option<u8> {
 
 fn number(w: &Worker<'_>, warp: &Warp, lane: usize, address: u64, bytes: u64) -> u64 {
     (0..bytes).rev().fold(0, |value, i| {
-        value << 8 | u64::from(byte(w, warp, lane, address + i).unwrap_or(0))
+        value << 8 | u64::from(byte(w, warp, lane, address.wrapping_add(i)).unwrap_or(0))
     })
 }
 
 fn text(w: &Worker<'_>, warp: &Warp, lane: usize, address: u64) -> Vec<u8> {
     (0..LONGEST as u64)
-        .map_while(|i| byte(w, warp, lane, address + i).filter(|&byte| byte != 0))
+        .map_while(|i| byte(w, warp, lane, address.wrapping_add(i)).filter(|&byte| byte != 0))
         .collect()
 }
 
@@ -54,7 +54,7 @@ pub(super) fn print(w: &mut Worker<'_>, g: &Group, warp: &mut Warp, r: &[u32], m
         let values = argument(warp, lane, r[1], 8);
         let (line, count) = expand(
             &format,
-            |bytes, at| number(w, warp, lane, values + at, bytes),
+            |bytes, at| number(w, warp, lane, values.wrapping_add(at), bytes),
             |address| text(w, warp, lane, address),
         );
         w.output

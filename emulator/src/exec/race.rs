@@ -1,10 +1,10 @@
 //! Looks for races of an access, and says what was found.
 
-use super::memory::{Addresses, Site, lanes};
+use super::memory::{Addresses, Site, is_row, is_row_of_offsets, lanes};
 use super::observe::{Memory, Shared, instance, rank_of, shared_memory};
 use super::state::{Group, Warp, Worker};
 use crate::check::finding::{FindingKind, Instance, Severity};
-use crate::check::race::{self, Conflict, Stamp};
+use crate::check::race::{self, Conflict, Memo, Stamp};
 
 /// Block in the launch and thread in it that a stamp is of, or that started the asynchronous operation.
 fn party(w: &Worker<'_>, group: u32, stamp: Stamp) -> (u32, u32) {
@@ -26,6 +26,16 @@ fn is_ordered(warp: &Warp, slot: u32, lane: u32, other: Stamp) -> bool {
     }
 }
 
+/// Whether an access in the own group is before those of all lanes. Of the own warp, whether that is told at once.
+#[inline(always)]
+pub(super) fn is_before_all(warp: &Warp, slot: u32, other: Stamp) -> bool {
+    if other.slot() == slot {
+        other.time() < warp.order.all()
+    } else {
+        warp.clock.covers(other.slot(), other.time())
+    }
+}
+
 /// Looks for races of an access to global memory. `same` says whether a lane writes what is there already, or what another
 /// lane of the instruction writes.
 pub(super) fn race_global(
@@ -40,19 +50,37 @@ pub(super) fn race_global(
     let stamp = Stamp::new(warp.clock.of(slot), slot, 0, site.pc, site.is_atomic);
     let limit = Stamp::limit(warp.clock.floor().min(warp.order.all()));
     let granule = site.bytes.min(16);
+    let whole = race::Access {
+        stamp,
+        group: g.index,
+        is_write: site.is_write,
+        limit,
+    };
+    let is_before_all = |other: Stamp, group: u32| {
+        if group == g.index {
+            is_before_all(warp, slot, other)
+        } else {
+            warp.clock.covers_foreign(group, other.slot(), other.time())
+        }
+    };
+    if is_row(at, site.mask, site.bytes)
+        && w.shadow
+            .access_row(at[0], site.bytes, &whole, is_before_all)
+    {
+        return;
+    }
+    let memo = Memo::default();
     for lane in lanes(site.mask) {
         let own = stamp.of_lane(lane);
         let access = race::Access {
             stamp: own,
-            group: g.index,
-            is_write: site.is_write,
-            limit,
+            ..whole
         };
         let found = w.shadow.access(at[lane], granule, &access, |other, group| {
-            if group == g.index {
+            if group == g.index && other.slot() == slot {
                 is_ordered(warp, slot, lane as u32, other)
             } else {
-                warp.clock.covers_foreign(group, other.slot(), other.time())
+                memo.is_before(other, group, || is_before_all(other, group))
             }
         });
         let Some(conflict) = found else { continue };
@@ -139,23 +167,66 @@ pub(super) fn race_shared(
     let slot = g.slot(warp.rank, warp.index);
     let stamp = Stamp::new(warp.clock.of(slot), slot, 0, site.pc, site.is_atomic);
     let limit = Stamp::limit(warp.clock.floor().min(warp.order.all()));
-    for lane in lanes(found.mask) {
-        let rank = rank_of(warp, at[lane], found.rank);
-        let own = stamp.of_lane(lane);
-        let access = race::Access {
-            stamp: own,
-            group: (),
-            is_write: site.is_write,
-            limit,
-        };
-        let Some(shadow) = &mut g.blocks[rank].shadow else {
+    let whole = race::Access {
+        stamp,
+        group: (),
+        is_write: site.is_write,
+        limit,
+    };
+    if let Some(rank) = found.rank
+        && is_row_of_offsets(&found.offsets, found.mask, site.bytes as u32)
+        && let Some(shadow) = &mut g.blocks[rank].shadow
+    {
+        let first = u64::from(found.offsets[0]);
+        let is_before_all = |other: Stamp, ()| is_before_all(warp, slot, other);
+        if shadow.access_row(first, site.bytes, &whole, is_before_all) {
             return;
-        };
-        let offset = u64::from(found.offsets[lane]);
-        let conflict = shadow.access(offset, site.bytes, &access, |other, ()| {
+        }
+    }
+    let memo = Memo::default();
+    let ordered = |lane: usize, other: Stamp, ()| {
+        if other.slot() == slot {
             is_ordered(warp, slot, lane as u32, other)
-        });
-        let Some(conflict) = conflict else { continue };
+        } else {
+            memo.is_before(other, (), || is_before_all(warp, slot, other))
+        }
+    };
+    let mut conflicts: Vec<(usize, Conflict<()>)> = Vec::new();
+    match found.rank {
+        Some(rank) => {
+            let Some(shadow) = &mut g.blocks[rank].shadow else {
+                return;
+            };
+            let found = (&found.offsets, found.mask);
+            shadow.access_lanes(
+                found.0,
+                found.1,
+                site.bytes,
+                &whole,
+                ordered,
+                |lane, conflict| conflicts.push((lane, conflict)),
+            );
+        }
+        None => {
+            for lane in lanes(found.mask) {
+                let rank = rank_of(warp, at[lane], found.rank);
+                let Some(shadow) = &mut g.blocks[rank].shadow else {
+                    return;
+                };
+                let access = race::Access {
+                    stamp: stamp.of_lane(lane),
+                    ..whole
+                };
+                let offset = u64::from(found.offsets[lane]);
+                let conflict = shadow.access(offset, site.bytes, &access, |other, ()| {
+                    ordered(lane, other, ())
+                });
+                conflicts.extend(conflict.map(|conflict| (lane, conflict)));
+            }
+        }
+    }
+    for (lane, conflict) in conflicts {
+        let own = stamp.of_lane(lane);
         let what = shared_memory(g, warp, at[lane], found, lane, site);
         let other = party(w, g.index, conflict.other);
         let (group, warp) = (&*g, warp);
@@ -194,15 +265,20 @@ pub(super) fn race_async(
     w: &mut Worker<'_>,
     g: &mut Group,
     warp: &Warp,
-    lane: usize,
     rank: usize,
     offsets: std::ops::Range<u32>,
-    is_write: bool,
-    pc: u32,
+    site: super::bulk::Site,
 ) {
+    let super::bulk::Site {
+        lane,
+        pc,
+        is_write,
+        is_atomic,
+        kind,
+    } = site;
     let slot = g.slot(warp.rank, warp.index);
-    let own = g.async_slot(slot);
-    let stamp = Stamp::asynchronous(g.time, own, lane, pc, false);
+    let own = g.async_slot(kind, slot);
+    let stamp = Stamp::asynchronous(g.time, own, lane, pc, is_atomic);
     let limit = Stamp::limit(warp.clock.floor().min(warp.order.all()));
     let mut proxy: Option<(u32, Stamp)> = None;
     let mut conflicts: Vec<(u32, Conflict<()>)> = Vec::new();
@@ -255,7 +331,7 @@ pub(super) fn race_async(
             mask: 1 << lane,
             bytes: 4,
             is_write,
-            is_atomic: false,
+            is_atomic,
         };
         let other = party(w, g.index, conflict.other);
         let what = memory(g, offset);
@@ -280,14 +356,18 @@ pub(super) fn race_async_global(
     w: &mut Worker<'_>,
     g: &Group,
     warp: &Warp,
-    lane: usize,
     range: std::ops::Range<u64>,
-    is_write: bool,
-    is_atomic: bool,
-    pc: u32,
+    site: super::bulk::Site,
 ) {
+    let super::bulk::Site {
+        lane,
+        pc,
+        is_write,
+        is_atomic,
+        kind,
+    } = site;
     let slot = g.slot(warp.rank, warp.index);
-    let own = g.async_slot(slot);
+    let own = g.async_slot(kind, slot);
     let stamp = Stamp::asynchronous(g.time, own, lane, pc, is_atomic);
     let access = race::Access {
         stamp,

@@ -1,9 +1,14 @@
 //! A warp's registers: rows of 32 lanes, two rows for 64-bit registers, one mask per predicate.
 
+use bytemuck::{Pod, Zeroable};
+
 use crate::program::Code;
 
-/// 32 lanes of 32 bits; 64-bit registers are two neighbouring rows read as 32 lanes of 64 bits.
-type Row = [u64; 16];
+/// 32 lanes of 32 bits; 64-bit registers are two neighbouring rows read as 32 lanes of 64 bits. No vector of a row crosses a
+/// cache line.
+#[derive(Debug, Clone, Copy, Pod, Zeroable)]
+#[repr(C, align(64))]
+struct Row([u64; 16]);
 
 #[derive(Debug)]
 pub(crate) struct Registers {
@@ -17,7 +22,7 @@ pub(crate) struct Registers {
 impl Registers {
     pub(crate) fn new(code: &Code) -> Self {
         let mut registers = Self {
-            rows: vec![[0; 16]; code.rows as usize],
+            rows: vec![Row::zeroed(); code.rows as usize],
             predicates: vec![0; code.predicates as usize],
             written: vec![0; code.rows as usize],
             predicates_written: vec![0; code.predicates as usize],
@@ -35,6 +40,12 @@ impl Registers {
         registers
     }
 
+    /// The first lane of the first row; the next row begins 32 lanes of 32 bits behind it.
+    #[inline(always)]
+    pub(super) fn pointer(&mut self) -> *mut u32 {
+        self.rows.as_mut_ptr().cast()
+    }
+
     #[inline(always)]
     pub(crate) fn r32(&self, row: u32) -> &[u32; 32] {
         bytemuck::cast_ref(&self.rows[row as usize])
@@ -50,7 +61,7 @@ impl Registers {
         let row = row as usize;
         let pair: &[Row; 2] = self.rows[row..row + 2]
             .first_chunk()
-            .unwrap_or(&[[0; 16]; 2]);
+            .unwrap_or(&[Row([0; 16]); 2]);
         bytemuck::cast_ref(pair)
     }
 

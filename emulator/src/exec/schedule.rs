@@ -11,19 +11,25 @@ use crate::program::op::Op;
 /// Rounds in which every warp only polled and nothing was written, after which the launch is stuck.
 const STUCK_ROUNDS: u32 = 4096;
 
+/// How often in a row `try_wait` gives up because nothing else can happen, before that counts as stuck: a kernel may look for a
+/// phase that needs what it does next, and a loop that waits for one that never comes looks again at once.
+const EXPIRIES: u32 = 1024;
+
 /// Instructions of a worker between two looks at the limits.
 const LIMIT_INTERVAL: u64 = 1 << 16;
 
 /// Runs one group to its end: nothing of it waits for another.
 pub(super) fn run_alone(w: &mut Worker<'_>, mut group: Group) -> Result<(), Error> {
     let mut stuck = 0;
+    let mut expiries = Expiries::default();
     while !group.is_done() {
         let before = w.changes;
         if round(w, &mut group)? || w.changes != before {
             stuck = 0;
             continue;
         }
-        if part_warps(std::slice::from_mut(&mut group)) {
+        let groups = std::slice::from_mut(&mut group);
+        if part_warps(groups) || expiries.expire(w.changes, groups) {
             continue;
         }
         stuck += 1;
@@ -40,6 +46,7 @@ pub(super) fn run_together(w: &mut Worker<'_>, resident_limit: usize) -> Result<
     let mut resident: Vec<Group> = Vec::new();
     let mut next = 0;
     let mut stuck = 0;
+    let mut expiries = Expiries::default();
     while next < groups || !resident.is_empty() {
         let before = w.changes;
         let mut progressed = false;
@@ -62,7 +69,7 @@ pub(super) fn run_together(w: &mut Worker<'_>, resident_limit: usize) -> Result<
             stuck = 0;
             continue;
         }
-        if part_warps(&mut resident) {
+        if part_warps(&mut resident) || expiries.expire(w.changes, &mut resident) {
             continue;
         }
         stuck += 1;
@@ -89,6 +96,41 @@ fn part_warps(groups: &mut [Group]) -> bool {
         any = true;
     }
     any
+}
+
+/// How often waits for barriers were given up since something last changed.
+#[derive(Debug, Default)]
+struct Expiries {
+    count: u32,
+    changes: u64,
+}
+
+impl Expiries {
+    /// Lets every `try_wait` that waits fail, as it may at any time. Whether there were any, and it makes sense.
+    fn expire(&mut self, changes: u64, groups: &mut [Group]) -> bool {
+        if self.changes != changes {
+            (self.count, self.changes) = (0, changes);
+        }
+        self.count += 1;
+        if self.count > EXPIRIES {
+            return false;
+        }
+        let mut any = false;
+        let warps = groups
+            .iter_mut()
+            .flat_map(|group| &mut group.blocks)
+            .flat_map(|block| block.warps.iter_mut().flatten());
+        for warp in warps {
+            for split in &mut warp.splits {
+                if let Wait::Phase { .. } = split.wait {
+                    split.wait = Wait::Ready;
+                    warp.expired |= split.mask;
+                    any = true;
+                }
+            }
+        }
+        any
+    }
 }
 
 fn is_blocked(group: &Group) -> bool {
@@ -275,7 +317,10 @@ fn deadlock(w: &mut Worker<'_>, groups: &[Group]) -> Error {
                 for split in &warp.splits {
                     let (file, line) = kernel.place(split.pc);
                     let what = match split.wait {
-                        Wait::Ready => "polls memory that nothing changes".to_owned(),
+                        Wait::Ready => match warp.tested {
+                            Some(address) => super::mbarrier::describe(block, address),
+                            None => "polls memory that nothing changes".to_owned(),
+                        },
                         Wait::Together => "waits for the rest of its warp".to_owned(),
                         Wait::Members(members) => format!("waits for lanes {members:08x}"),
                         Wait::Barrier { id, .. } => {
@@ -292,6 +337,7 @@ fn deadlock(w: &mut Worker<'_>, groups: &[Group]) -> Error {
                                 group.barrier.arrived
                             )
                         }
+                        Wait::Warpgroup { .. } => "waits for wgmma, which the other warps of its warpgroup have not all started".to_owned(),
                         Wait::Phase { address, .. } => super::mbarrier::describe(block, address),
                     };
                     let (b, i) = (block.index, warp.index);

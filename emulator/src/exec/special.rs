@@ -54,7 +54,10 @@ pub(super) fn read(
             Special::LaneMaskGt => !(below << 1 | 1) as u32,
             Special::LaneMaskGe => !below as u32,
             Special::DynamicShared => launch.dynamic_shared,
-            Special::TotalShared => launch.kernel.static_shared + launch.dynamic_shared,
+            // In units of what a block can be given.
+            Special::TotalShared => {
+                (launch.kernel.dynamic_shared_base + launch.dynamic_shared).next_multiple_of(128)
+            }
             Special::Clock64 | Special::GlobalTimer | Special::Clock => return time,
             Special::ClockHi | Special::GlobalTimerHi => (time >> 32) as u32,
         };

@@ -71,6 +71,16 @@ pub(crate) struct Group {
     pub(crate) barrier: Barrier,
 }
 
+/// Kinds of asynchronous operations; numbers are those of their slots, after the warps' own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Async {
+    /// Copies that an mbarrier waits for.
+    Load = 1,
+    /// Copies from shared to global memory.
+    Store = 2,
+    Wgmma = 3,
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct Barrier {
     pub(crate) arrived: u32,
@@ -103,6 +113,19 @@ pub(crate) struct Block {
     pub(crate) warps: Vec<Option<Box<Warp>>>,
     /// Threads that exited.
     pub(crate) exited: u32,
+    /// What was before the exit of a warp.
+    pub(crate) exit_clock: Clock,
+    /// By slot of a warp of another block: time, instruction and thread of its last access to this block's shared memory.
+    pub(crate) visitors: HashMap<u32, Visit>,
+}
+
+/// An access to another block's shared memory.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Visit {
+    pub(crate) time: u32,
+    pub(crate) pc: u32,
+    /// Block in the launch, and thread in it.
+    pub(crate) thread: (u32, u32),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,6 +141,10 @@ pub(crate) enum Wait {
     },
     Cluster {
         generation: u32,
+    },
+    /// For the other warps of the warpgroup to commit as many groups of `wgmma`.
+    Warpgroup {
+        target: u32,
     },
     /// For a phase of an mbarrier of the own block.
     Phase {
@@ -161,6 +188,10 @@ pub(crate) struct Warp {
     pub(crate) wgmma: super::wgmma::Queue,
     /// Generation of the cluster barrier at the last arrival.
     pub(crate) cluster_arrival: Option<u32>,
+    /// Lanes whose wait for an mbarrier is given up.
+    pub(crate) expired: u32,
+    /// The mbarrier that was last tested in vain.
+    pub(crate) tested: Option<u32>,
 }
 
 impl<'a> Worker<'a> {
@@ -275,9 +306,25 @@ impl Group {
         self.time
     }
 
-    /// The slot of the asynchronous operations that a warp starts, behind those of the warps.
-    pub(crate) fn async_slot(&self, slot: u32) -> u32 {
-        (self.blocks.len() * self.blocks[0].warps.len()) as u32 + slot
+    /// Warps of all blocks.
+    pub(crate) fn warps(&self) -> usize {
+        self.blocks.len() * self.blocks[0].warps.len()
+    }
+
+    /// The slot of the asynchronous operations of a kind that a warp starts, behind those of the warps. They are kept apart by
+    /// kind, since what waits for one kind says nothing of another.
+    pub(crate) fn async_slot(&self, kind: Async, slot: u32) -> u32 {
+        self.warps() as u32 * kind as u32 + slot
+    }
+
+    /// Notes that a warp touched another block's shared memory.
+    pub(crate) fn visit(&mut self, rank: usize, warp: &Warp, lane: usize, time: u32, pc: u32) {
+        if rank != warp.rank && warp.clock.is_kept() {
+            let slot = self.slot(warp.rank, warp.index);
+            let thread = (self.blocks[warp.rank].index, warp.thread(lane));
+            let visit = Visit { time, pc, thread };
+            self.blocks[rank].visitors.insert(slot, visit);
+        }
     }
 
     /// Begins a new interval of a warp: what it does from here on is not covered by what it released.
@@ -344,6 +391,8 @@ impl Block {
                     copies: Copies::default(),
                     wgmma: super::wgmma::Queue::default(),
                     cluster_arrival: None,
+                    expired: 0,
+                    tested: None,
                 }))
             })
             .collect();
@@ -358,6 +407,8 @@ impl Block {
             threads,
             warps,
             exited: 0,
+            exit_clock: Clock::default(),
+            visitors: HashMap::new(),
         }
     }
 }

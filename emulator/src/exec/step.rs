@@ -3,8 +3,7 @@
 use super::schedule::merge;
 use super::state::{Group, Split, Wait, Warp, Worker};
 use super::{
-    atomic, bulk, collective, copy, data, floating, integer, matrix, mbarrier, memory, print,
-    special, sync, wgmma,
+    atomic, bulk, collective, copy, matrix, mbarrier, memory, print, quick, special, sync, wgmma,
 };
 use crate::check::finding::FindingKind;
 use crate::error::{Error, ErrorKind};
@@ -27,6 +26,11 @@ pub(super) fn run(
     let mut turns = 0u32;
     let mut polling = false;
     loop {
+        let ends = quick::ends(w, warp);
+        if code.quick[split.pc as usize].flags & ends == 0 && !warp.wgmma.in_flight() {
+            let most = if polling { POLLS } else { TURNS };
+            quick::run(w, g, warp, &mut split, ends, &mut turns, most)?;
+        }
         let pc = split.pc;
         if !warp.splits.is_empty() && code.leaders[pc as usize] {
             merge(warp, &mut split);
@@ -51,6 +55,9 @@ pub(super) fn run(
         }
         if warp.wgmma.in_flight() && w.launch.checks.race {
             wgmma::check_registers(w, g, warp, inst, r, mask, pc);
+        }
+        if inst.writes_operand && mask != 0 {
+            wgmma::note_writes(warp, inst, r);
         }
         warp.instructions += 1;
         if mask != 0 && inst.op.converges() {
@@ -95,50 +102,40 @@ pub(super) fn run(
         if mask == 0 {
             continue;
         }
-        if mask != warp.live() && inst.op.is_aligned() {
+        if mask != warp.initial
+            && inst.op.is_aligned()
+            && (mask != warp.live() || inst.op.needs_all_lanes())
+        {
             sync::find_divergence(w, g, warp, mask, pc);
         }
         let registers = &mut warp.registers;
         match &inst.op {
             Op::Nop | Op::Prefetch => {}
-            Op::Int { op, width, signed } => {
-                integer::execute(registers, *op, *width, *signed, r, mask)
-            }
-            op @ (Op::MulWide { .. }
+            op @ (Op::Int { .. }
+            | Op::MulWide { .. }
             | Op::Mul24 { .. }
             | Op::Lop3(_)
             | Op::Prmt(_)
             | Op::Funnel { .. }
             | Op::Dp4a { .. }
-            | Op::Dp2a { .. }) => integer::special(registers, op, r, mask),
-            Op::Carry { .. } => integer::carry(registers, &inst.op, r, mask),
-            Op::Float {
-                op,
-                precision,
-                mode,
-            } => floating::execute(registers, *op, *precision, *mode, r, mask),
-            Op::Approx { function, ftz } => {
-                floating::approximate(registers, *function, *ftz, r, mask)
-            }
-            Op::ApproxHalf {
-                function,
-                precision,
-            } => {
-                floating::approximate_half(registers, *function, *precision, r, mask);
-            }
-            Op::Convert {
-                conversion,
-                from,
-                to,
-            } => data::cvt(registers, conversion, *from, *to, r, mask),
-            Op::ConvertPack(conversion) => data::cvt_pack(registers, conversion, r, mask),
-            Op::ConvertUnpack(conversion) => data::cvt_unpack(registers, conversion, r, mask),
-            Op::Mov(width) => data::mov(registers, *width, r, mask),
-            Op::Pack { bits, width } => data::pack(registers, *bits, *width, r, mask),
-            Op::Unpack { bits, width } => data::unpack(registers, *bits, *width, r, mask),
-            op @ (Op::Compare { .. } | Op::Set { .. }) => data::comparison(registers, op, r, mask),
-            Op::Select(width) => data::select(registers, *width, r, mask),
-            Op::Pred(op) => data::logic(registers, *op, r, mask),
+            | Op::Dp2a { .. }
+            | Op::Carry { .. }
+            | Op::Float { .. }
+            | Op::Approx { .. }
+            | Op::ApproxHalf { .. }
+            | Op::ApproxDouble { .. }
+            | Op::Test { .. }
+            | Op::Packed(_)
+            | Op::Convert { .. }
+            | Op::ConvertPack(_)
+            | Op::ConvertUnpack(_)
+            | Op::Mov(_)
+            | Op::Pack { .. }
+            | Op::Unpack { .. }
+            | Op::Compare { .. }
+            | Op::Set { .. }
+            | Op::Select(_)
+            | Op::Pred(_)) => quick::of_registers(registers, op, r, mask),
             Op::Special { register, width } => {
                 special::read(w, g, warp, *register, *width, r[0], mask)
             }
@@ -164,7 +161,14 @@ pub(super) fn run(
                 atomic::execute(w, g, warp, op, r, mask, pc)?;
             }
             Op::Fence(Fence::Memory) => sync::fence(g, warp),
-            Op::Fence(Fence::Proxy) => sync::fence_proxy(g, warp),
+            Op::Fence(Fence::Initialisation) => {
+                sync::fence(g, warp);
+                mbarrier::show(g, warp);
+            }
+            Op::Fence(Fence::Proxy) => {
+                sync::fence_proxy(g, warp);
+                mbarrier::show(g, warp);
+            }
             Op::Fence(Fence::Other) => {}
             Op::Shuffle { .. }
             | Op::Vote(_)
@@ -271,6 +275,10 @@ pub(super) fn run(
                 let block = &mut g.blocks[warp.rank];
                 block.threads -= mask.count_ones();
                 block.exited += mask.count_ones();
+                block.exit_clock.join(&warp.clock);
+                if block.threads == 0 {
+                    sync::find_visitors(w, block, warp.thread(mask.trailing_zeros() as usize), pc);
+                }
                 sync::after_exit(w, g, warp.rank);
                 w.changes += 1;
                 split.mask &= !mask;
@@ -307,8 +315,9 @@ pub(super) fn run(
             Op::CopyAsyncWait { keep } => copy::wait(w, g, warp, *keep, mask),
             Op::Mbarrier(op) => match mbarrier::execute(w, g, warp, op, r, mask, pc)? {
                 mbarrier::Next::GoOn => {}
-                mbarrier::Next::Poll => {
+                mbarrier::Next::Poll { address } => {
                     warp.polled = true;
+                    warp.tested = Some(address);
                     warp.splits.push(Split {
                         yielded: true,
                         ..split
@@ -320,31 +329,42 @@ pub(super) fn run(
                     address,
                     seen,
                 } => {
-                    // It is executed once, however often it looks.
-                    let counters = &mut w.counters[pc as usize];
-                    counters.warps -= 1;
-                    counters.threads -= u64::from(mask.count_ones());
-                    if split.mask != mask {
-                        warp.splits.push(Split {
-                            mask: split.mask & !mask,
-                            ..split
-                        });
-                    }
-                    warp.splits.push(Split {
-                        pc,
-                        mask,
-                        wait: Wait::Phase { address, seen },
-                        yielded: false,
-                        alone: false,
-                    });
+                    stand(w, warp, split, mask, Wait::Phase { address, seen });
                     return Ok(());
                 }
             },
             Op::Bulk(op) => bulk::execute(w, g, warp, op, r, mask, pc)?,
-            Op::Wgmma(op) => wgmma::execute(w, g, warp, op, r, mask, pc)?,
+            Op::Wgmma(op) => {
+                if let Some(wait) = wgmma::execute(w, g, warp, op, r, mask, pc)? {
+                    stand(w, warp, split, mask, wait);
+                    return Ok(());
+                }
+            }
             Op::SetMaxRegisters => {}
         }
     }
+}
+
+/// Lanes wait before an instruction that looks again when they are woken; the others of the split are past it.
+fn stand(w: &mut Worker<'_>, warp: &mut Warp, split: Split, mask: u32, wait: Wait) {
+    let pc = split.pc - 1;
+    // It is executed once, however often it looks.
+    let counters = &mut w.counters[pc as usize];
+    counters.warps -= 1;
+    counters.threads -= u64::from(mask.count_ones());
+    if split.mask != mask {
+        warp.splits.push(Split {
+            mask: split.mask & !mask,
+            ..split
+        });
+    }
+    warp.splits.push(Split {
+        pc,
+        mask,
+        wait,
+        yielded: false,
+        alone: false,
+    });
 }
 
 /// `brx.idx`: each target takes its lanes.

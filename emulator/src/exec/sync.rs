@@ -136,6 +136,11 @@ pub(super) fn wake(w: &Worker<'_>, g: &mut Group, warp: &mut Warp) {
                     split.pc += 1;
                 }
             }
+            Wait::Warpgroup { target } => {
+                if super::wgmma::others_have_started(g, warp, target) {
+                    split.wait = Wait::Ready;
+                }
+            }
             // The instruction looks again.
             Wait::Phase { seen, .. } => {
                 if super::mbarrier::may_go_on(g, seen) {
@@ -186,9 +191,27 @@ pub(super) fn cluster_arrive(
     if w.launch.checks.race && !relaxed {
         g.synchronise(warp, mask);
         g.barrier.clock.join(&warp.clock);
+    } else if let Some(fenced) = &warp.fenced {
+        // A relaxed arrival releases what a fence before it covers, as `fence.mbarrier_init` does.
+        g.barrier.clock.join(fenced);
     }
     let all: u32 = g.blocks.iter().map(|block| block.threads).sum();
     complete(&mut g.barrier, all);
+}
+
+/// A block that ends takes its shared memory with it: accesses of other blocks must be before that.
+pub(super) fn find_visitors(w: &mut Worker<'_>, block: &mut Block, thread: u32, pc: u32) {
+    for (slot, visit) in std::mem::take(&mut block.visitors) {
+        if w.launch.checks.race && !block.exit_clock.covers(slot, visit.time) {
+            let instance = Instance {
+                space: Some("shared"),
+                other: Some((block.index, thread)),
+                ..Instance::new(visit.thread.0, visit.thread.1)
+            };
+            w.findings
+                .add(FindingKind::UseAfterFree, visit.pc, pc, instance);
+        }
+    }
 }
 
 /// `fence.proxy.async`: what is before it can be read by asynchronous operations.

@@ -1,10 +1,12 @@
 //! Matrix instructions of four warps, which run beside the warps: each is executed when it is waited for and not before.
 //!
-//! A warp computes its 16 of the 64 rows; what the four have in common is only what they read.
+//! A warp computes its 16 of the 64 rows. What the four have in common is what they read, and when they are done: the wait of one
+//! ends only when all four have started, and then none of them reads shared memory any more. Kernels rely on that where one thread
+//! gives back a stage for all of its warpgroup.
 
 use super::bulk;
 use super::observe::{self, Memory};
-use super::state::{Group, Warp, Worker};
+use super::state::{Async, Group, Wait, Warp, Worker};
 use crate::check::finding::{FindingKind, Instance};
 use crate::error::{Error, ErrorKind};
 use crate::program::op::{Accumulator, Inst, WgmmaOp};
@@ -17,9 +19,38 @@ use crate::tma::matrix::{Major, MatrixDescriptor, Operand};
 pub(crate) struct Queue {
     pending: Vec<Pending>,
     committed: u32,
+    /// When the last of those that are done was started.
+    done: u32,
     is_fenced: bool,
-    /// One bit per row of the register file: it is an accumulator of an instruction under way.
-    busy: Vec<u64>,
+    /// Rows of the register file that are accumulators of an instruction under way.
+    busy: RowSet,
+    /// Those that hold A of one.
+    read: RowSet,
+    /// Those that something else wrote since the last fence.
+    unfenced: RowSet,
+}
+
+/// One bit per row of the register file.
+#[derive(Debug, Default)]
+struct RowSet(Vec<u64>);
+
+impl RowSet {
+    fn insert(&mut self, row: u32) {
+        let word = row as usize / 64;
+        if self.0.len() <= word {
+            self.0.resize(word + 1, 0);
+        }
+        self.0[word] |= 1 << (row % 64);
+    }
+
+    fn contains(&self, row: u32) -> bool {
+        let word = self.0.get(row as usize / 64);
+        word.is_some_and(|word| word >> (row % 64) & 1 == 1)
+    }
+
+    fn clear(&mut self) {
+        self.0.fill(0);
+    }
 }
 
 #[derive(Debug)]
@@ -29,11 +60,17 @@ struct Pending {
     a: A,
     b: Operand,
     scale_d: bool,
-    /// Rows of the register file that hold D.
+    /// Rows of the register file that hold D, and those that hold A.
     accumulators: Vec<u32>,
+    inputs: Vec<u32>,
     group: Option<u32>,
     time: u32,
+    /// The operands, where they were read before the warp itself waited.
+    operands: Option<Operands>,
 }
+
+/// The rows of A and the columns of B, eight by eight.
+type Operands = Box<(Rows, Vec<Columns>)>;
 
 #[derive(Debug)]
 enum A {
@@ -48,16 +85,22 @@ impl Queue {
     }
 
     fn mark_busy(&mut self) {
-        self.busy.fill(0);
+        self.busy.clear();
+        self.read.clear();
         for pending in &self.pending {
-            for &row in &pending.accumulators {
-                let word = row as usize / 64;
-                if self.busy.len() <= word {
-                    self.busy.resize(word + 1, 0);
-                }
-                self.busy[word] |= 1 << (row % 64);
-            }
+            pending
+                .accumulators
+                .iter()
+                .for_each(|&row| self.busy.insert(row));
+            pending.inputs.iter().for_each(|&row| self.read.insert(row));
         }
+    }
+}
+
+/// Notes that an instruction writes registers which the next `wgmma` may only see behind a fence.
+pub(super) fn note_writes(warp: &mut Warp, inst: &Inst, r: &[u32]) {
+    for &row in &r[..usize::from(inst.destinations)] {
+        warp.wgmma.unfenced.insert(row);
     }
 }
 
@@ -80,17 +123,14 @@ pub(super) fn check_registers(
             Some(source) => inst.op.source_is_predicate(source),
             None => inst.op.destination_is_predicate(position),
         };
-        let is_busy = warp
-            .wgmma
-            .busy
-            .get(row as usize / 64)
-            .is_some_and(|word| word >> (row % 64) & 1 == 1);
+        let queue = &warp.wgmma;
+        let is_busy =
+            queue.busy.contains(row) || position < destinations && queue.read.contains(row);
         if !is_predicate && is_busy {
-            let holder = warp
-                .wgmma
-                .pending
-                .iter()
-                .find(|pending| pending.accumulators.contains(&row));
+            let works_on = |pending: &&Pending| {
+                pending.accumulators.contains(&row) || pending.inputs.contains(&row)
+            };
+            let holder = queue.pending.iter().find(works_on);
             let block = g.blocks[warp.rank].index;
             let thread = warp.thread(mask.trailing_zeros() as usize);
             let other_pc = holder.map_or(0, |pending| pending.pc);
@@ -126,11 +166,11 @@ pub(super) fn execute(
     r: &[u32],
     mask: u32,
     pc: u32,
-) -> Result<(), Error> {
+) -> Result<Option<Wait>, Error> {
     match op {
         WgmmaOp::Fence => {
             warp.wgmma.is_fenced = true;
-            Ok(())
+            warp.wgmma.unfenced.clear();
         }
         WgmmaOp::Commit => {
             let queue = &mut warp.wgmma;
@@ -142,11 +182,34 @@ pub(super) fn execute(
                 pending.group = Some(queue.committed);
             }
             queue.committed += 1;
-            Ok(())
         }
-        WgmmaOp::Wait { keep } => wait(w, g, warp, *keep, mask),
-        WgmmaOp::Mma(op) => start(w, g, warp, op, r, mask, pc),
+        WgmmaOp::Wait { keep } => {
+            let target = warp.wgmma.committed.saturating_sub(*keep);
+            if !others_have_started(g, warp, target) {
+                return Ok(Some(Wait::Warpgroup { target }));
+            }
+            wait(w, g, warp, target, mask)?;
+        }
+        WgmmaOp::Mma(op) => start(w, g, warp, op, r, mask, pc)?,
     }
+    Ok(None)
+}
+
+/// The numbers of the warps of a warpgroup.
+fn warpgroup(g: &Group, warp: &Warp) -> std::ops::Range<usize> {
+    let first = warp.index as usize / 4 * 4;
+    first..(first + 4).min(g.blocks[warp.rank].warps.len())
+}
+
+/// Whether the other warps of the warpgroup have committed as many groups, or ended.
+pub(super) fn others_have_started(g: &Group, warp: &Warp, target: u32) -> bool {
+    // The warp itself is not among those of its block while it runs.
+    let others = g.blocks[warp.rank].warps[warpgroup(g, warp)]
+        .iter()
+        .flatten();
+    others
+        .into_iter()
+        .all(|other| other.wgmma.committed >= target || other.live() == 0)
 }
 
 fn start(
@@ -166,7 +229,11 @@ fn start(
             2
         };
     let (accumulators, s) = r.split_at(count);
-    if !warp.wgmma.is_fenced && w.launch.checks.sync {
+    let inputs = if op.a_in_registers { &s[1..5] } else { &[] };
+    let mut operands = accumulators.iter().chain(inputs);
+    let is_unfenced =
+        !warp.wgmma.is_fenced || operands.any(|&row| warp.wgmma.unfenced.contains(row));
+    if is_unfenced && w.launch.checks.sync {
         w.find(
             FindingKind::MissingFence,
             pc,
@@ -218,8 +285,10 @@ fn start(
         b,
         scale_d,
         accumulators: accumulators.to_vec(),
+        inputs: inputs.to_vec(),
         group: None,
         time: g.time,
+        operands: None,
     };
     warp.wgmma.pending.push(pending);
     if checks.race {
@@ -260,18 +329,16 @@ fn merged(chunks: &mut [u32]) -> Vec<std::ops::Range<u32>> {
     ranges
 }
 
-/// Executes all but the newest groups.
+/// Executes the groups before one.
 fn wait(
     w: &mut Worker<'_>,
     g: &mut Group,
     warp: &mut Warp,
-    keep: u32,
+    target: u32,
     mask: u32,
 ) -> Result<(), Error> {
-    let committed = warp.wgmma.committed;
-    let mut time = 0;
+    let is_due = |pending: &Pending| pending.group.is_some_and(|group| group < target);
     // In order: one may continue the sums of another.
-    let is_due = |pending: &Pending| pending.group.is_some_and(|group| group + keep < committed);
     let due = warp
         .wgmma
         .pending
@@ -279,14 +346,42 @@ fn wait(
         .take_while(|pending| is_due(pending))
         .count();
     let ready: Vec<Pending> = warp.wgmma.pending.drain(..due).collect();
-    for pending in ready {
-        time = time.max(pending.time);
-        finish(w, g, warp, &pending, mask)?;
+    for mut pending in ready {
+        warp.wgmma.done = warp.wgmma.done.max(pending.time);
+        let operands = match pending.operands.take() {
+            Some(operands) => operands,
+            None => read_operands(w, g, warp, &pending)?,
+        };
+        finish(warp, &pending, &operands, mask);
+    }
+    let mut times = vec![(warp.index, warp.wgmma.done)];
+    for index in warpgroup(g, warp) {
+        let Some(mut other) = g.blocks[warp.rank].warps[index].take() else {
+            continue;
+        };
+        let mut queue = std::mem::take(&mut other.wgmma.pending);
+        let mut done = other.wgmma.done;
+        let mut result = Ok(());
+        for pending in queue.iter_mut().filter(|pending| is_due(pending)) {
+            done = done.max(pending.time);
+            if pending.operands.is_none() {
+                match read_operands(w, g, &other, pending) {
+                    Ok(operands) => pending.operands = Some(operands),
+                    Err(error) => result = Err(error),
+                }
+            }
+        }
+        other.wgmma.pending = queue;
+        times.push((other.index, done));
+        g.blocks[warp.rank].warps[index] = Some(other);
+        result?;
     }
     if w.launch.checks.race {
         warp.wgmma.mark_busy();
-        let slot = g.async_slot(g.slot(warp.rank, warp.index));
-        warp.clock.raise(slot, time + 1);
+        for (index, time) in times {
+            let slot = g.async_slot(Async::Wgmma, g.slot(warp.rank, index));
+            warp.clock.raise(slot, time + 1);
+        }
     }
     Ok(())
 }
@@ -331,14 +426,13 @@ fn words(bytes: &[u8]) -> [u32; 8] {
     })
 }
 
-fn finish(
+/// Reads what an instruction multiplies.
+fn read_operands(
     w: &mut Worker<'_>,
     g: &Group,
-    warp: &mut Warp,
+    warp: &Warp,
     pending: &Pending,
-    mask: u32,
-) -> Result<(), Error> {
-    let op = &pending.op;
+) -> Result<Operands, Error> {
     let a: Rows = match &pending.a {
         A::Registers(rows) => **rows,
         A::Shared(operand) => {
@@ -347,13 +441,21 @@ fn finish(
             std::array::from_fn(|row| words(&bytes[32 * row..]))
         }
     };
+    let n = pending.op.n;
     let mut bytes = [0; 256 * 32];
-    let bytes = &mut bytes[..usize::from(op.n) * 32];
-    fetch(w, g, warp, &pending.b, 0..u32::from(op.n), pending, bytes)?;
-    let columns: Vec<Columns> = bytes
+    let bytes = &mut bytes[..usize::from(n) * 32];
+    fetch(w, g, warp, &pending.b, 0..u32::from(n), pending, bytes)?;
+    let columns = bytes
         .chunks_exact(8 * 32)
         .map(|eight| columns_k_major(&std::array::from_fn(|column| words(&eight[32 * column..]))))
         .collect();
+    Ok(Box::new((a, columns)))
+}
+
+/// Multiplies, and writes the accumulators.
+fn finish(warp: &mut Warp, pending: &Pending, operands: &Operands, mask: u32) {
+    let op = &pending.op;
+    let (a, columns) = &**operands;
     let mut d: Vec<[u32; 32]> = pending
         .accumulators
         .iter()
@@ -369,9 +471,8 @@ fn finish(
         negate_b: op.negate_b,
         saturate: op.satfinite,
     };
-    tensor::wgmma(&shape, &[a], &columns, pending.scale_d, &mut [&mut d]);
+    tensor::wgmma(&shape, &[*a], columns, pending.scale_d, &mut [&mut d]);
     for (&row, values) in pending.accumulators.iter().zip(&d) {
         warp.registers.write32(row, values, mask);
     }
-    Ok(())
 }

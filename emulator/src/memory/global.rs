@@ -137,14 +137,19 @@ impl GlobalMemory {
             ));
         }
         self.pools[pool].used += taken;
-        self.allocations.push(Allocation {
-            base,
-            bytes,
-            words: Words::Own(words),
-            defined,
-            read_only: false,
-            pool,
-        });
+        // Host memory may lie above: the table is in order of addresses.
+        let index = self.allocations.partition_point(|a| a.base < base);
+        self.allocations.insert(
+            index,
+            Allocation {
+                base,
+                bytes,
+                words: Words::Own(words),
+                defined,
+                read_only: false,
+                pool,
+            },
+        );
         Ok(base)
     }
 
@@ -163,7 +168,8 @@ impl GlobalMemory {
             .allocations
             .iter()
             .any(|a| a.base < base + bytes && base < a.base + a.bytes);
-        if bytes == 0 || !base.is_multiple_of(8) || clash || base + bytes > window::GLOBAL {
+        let is_devices = base < window::GLOBAL_END && window::GLOBAL < base + bytes;
+        if bytes == 0 || !base.is_multiple_of(8) || clash || is_devices {
             return Err(Error::new(
                 ErrorKind::InvalidValue,
                 format!("host memory at 0x{base:x} cannot be registered"),
@@ -483,38 +489,97 @@ impl Allocation {
         }
     }
 
-    /// Loads 4 bytes for each lane; the addresses are those of 4 aligned bytes within the allocation, counted from `base`.
+    /// A cell at a byte offset, unchecked.
+    ///
+    /// # Safety
+    /// The offset is a multiple of the cell's size, and the cell within the allocation.
     #[inline(always)]
-    pub(crate) fn gather32(&self, addresses: &[u64; 32], base: u64) -> [u32; 32] {
-        let mut out = [0; 32];
-        for (value, address) in out.iter_mut().zip(addresses) {
-            *value = self.load32(address.wrapping_sub(base));
-        }
-        out
+    unsafe fn cell<T: Cell>(&self, offset: u64) -> &T {
+        let size = size_of::<T>() as u64;
+        debug_assert!(offset.is_multiple_of(size) && offset + size <= self.words.bytes());
+        // SAFETY: as in `at`, with the caller in place of the assertion.
+        unsafe { &*self.words.pointer().add(offset as usize).cast::<T>() }
+    }
+
+    /// Loads 4 bytes for each lane.
+    ///
+    /// # Safety
+    /// Each address, less `base`, is that of 4 aligned bytes within the allocation.
+    #[inline(always)]
+    pub(crate) unsafe fn gather32(&self, addresses: &[u64; 32], base: u64) -> [u32; 32] {
+        // SAFETY: the caller's promise is that of `cell`.
+        addresses.map(|at| unsafe { self.cell::<AtomicU32>(at.wrapping_sub(base)) }.load(Relaxed))
     }
 
     /// As [`Self::gather32`], of 8 bytes.
+    ///
+    /// # Safety
+    /// Each address, less `base`, is that of 8 aligned bytes within the allocation.
     #[inline(always)]
-    pub(crate) fn gather64(&self, addresses: &[u64; 32], base: u64) -> [u64; 32] {
-        let mut out = [0; 32];
-        for (value, address) in out.iter_mut().zip(addresses) {
-            *value = self.load64(address.wrapping_sub(base));
+    pub(crate) unsafe fn gather64(&self, addresses: &[u64; 32], base: u64) -> [u64; 32] {
+        // SAFETY: the caller's promise is that of `cell`.
+        addresses.map(|at| unsafe { self.cell::<AtomicU64>(at.wrapping_sub(base)) }.load(Relaxed))
+    }
+
+    /// Stores 4 bytes of each lane.
+    ///
+    /// # Safety
+    /// As of [`Self::gather32`].
+    #[inline(always)]
+    pub(crate) unsafe fn scatter32(&self, addresses: &[u64; 32], base: u64, values: &[u32; 32]) {
+        for lane in 0..32 {
+            let offset = addresses[lane].wrapping_sub(base);
+            // SAFETY: the caller's promise is that of `cell`.
+            unsafe { self.cell::<AtomicU32>(offset) }.store(values[lane], Relaxed);
         }
-        out
+    }
+
+    /// As [`Self::scatter32`], of 8 bytes.
+    ///
+    /// # Safety
+    /// As of [`Self::gather64`].
+    #[inline(always)]
+    pub(crate) unsafe fn scatter64(&self, addresses: &[u64; 32], base: u64, values: &[u64; 32]) {
+        for lane in 0..32 {
+            let offset = addresses[lane].wrapping_sub(base);
+            // SAFETY: the caller's promise is that of `cell`.
+            unsafe { self.cell::<AtomicU64>(offset) }.store(values[lane], Relaxed);
+        }
+    }
+
+    /// Loads words of 8 bytes that lie side by side, from an offset that is a multiple of 8.
+    #[inline(always)]
+    pub(crate) fn load_range<const N: usize>(&self, offset: u64) -> [u64; N] {
+        assert!(offset.is_multiple_of(8) && offset + 8 * N as u64 <= self.words.bytes());
+        // SAFETY: the assertion holds for the first and the last word, and so for those between.
+        std::array::from_fn(|i| unsafe {
+            self.cell::<AtomicU64>(offset + 8 * i as u64).load(Relaxed)
+        })
+    }
+
+    /// As [`Self::load_range`], the other way.
+    #[inline(always)]
+    pub(crate) fn store_range<const N: usize>(&self, offset: u64, values: &[u64; N]) {
+        assert!(offset.is_multiple_of(8) && offset + 8 * N as u64 <= self.words.bytes());
+        for (i, &value) in values.iter().enumerate() {
+            // SAFETY: as in `load_range`.
+            unsafe { self.cell::<AtomicU64>(offset + 8 * i as u64) }.store(value, Relaxed);
+        }
     }
 
     /// Whether all bytes of a range were written.
     #[inline]
     pub(crate) fn is_defined_range(&self, offset: u64, bytes: u64) -> bool {
-        let mut at = offset;
-        while at < offset + bytes {
-            let part = (64 - at % 64).min(offset + bytes - at).min(16);
-            if !self.is_defined(at, part) {
-                return false;
-            }
-            at += part;
+        if self.defined.is_empty() {
+            return true;
         }
-        true
+        let (first, last) = (offset / 64, (offset + bytes - 1) / 64);
+        (first..=last).all(|word| {
+            let from = offset.max(64 * word) - 64 * word;
+            let to = (offset + bytes).min(64 * word + 64) - 64 * word;
+            let mask = u64::MAX >> (64 - (to - from)) << from;
+            self.defined[word as usize].load(Relaxed) & mask == mask
+        })
     }
 
     fn undefine(&self, offset: u64) {

@@ -6,10 +6,11 @@ pub(crate) const SHARED: u64 = 1 << 32;
 pub(crate) const LOCAL: u64 = 2 << 32;
 /// Generic addresses of kernel parameters.
 pub(crate) const PARAM: u64 = 3 << 32;
-/// The first device address. It looks like a device pointer and cannot be confused with a window.
-pub(crate) const GLOBAL: u64 = 0x7000_0000_0000;
+/// The first device address. It cannot be confused with a window, nor with the host's memory, which kernels may use at its own
+/// addresses: systems put programs, heaps and mappings either far below or above 0x5500_0000_0000.
+pub(crate) const GLOBAL: u64 = 0x1000_0000_0000;
 /// Device addresses end here.
-pub(crate) const GLOBAL_END: u64 = 0x7fff_ffff_0000;
+pub(crate) const GLOBAL_END: u64 = 0x5000_0000_0000;
 
 /// The space of a generic address, and the address within it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -15,6 +15,7 @@ use std::collections::BinaryHeap;
 use super::Code;
 use super::builder::{Builder, Constant, Reg, RegKind};
 use super::op::{NO_GUARD, Op, WgmmaOp};
+use super::quick::quick_forms;
 use liveness::Lifetimes;
 
 /// Registers that some instructions need besides those they name: each of these instructions needs all of these registers.
@@ -33,10 +34,15 @@ impl Held {
         let mut held = Self::default();
         for (pc, inst) in (0..).zip(&code.instructions) {
             match inst.op {
-                Op::Wgmma(WgmmaOp::Mma(_)) => {
-                    let destinations = usize::from(inst.destinations);
-                    let written = &code.registers(inst)[..destinations];
+                Op::Wgmma(WgmmaOp::Mma(mma)) => {
+                    let registers = code.registers(inst);
+                    let (written, read) = registers.split_at(usize::from(inst.destinations));
                     held.registers.extend(written.iter().map(|&reg| Reg(reg)));
+                    // A may be read until the wait, so that nothing else may take its registers.
+                    if mma.a_in_registers {
+                        held.registers
+                            .extend(read[1..5].iter().map(|&reg| Reg(reg)));
+                    }
                 }
                 Op::Wgmma(WgmmaOp::Wait { .. }) => held.instructions.push(pc),
                 _ => {}
@@ -63,7 +69,9 @@ pub(super) fn allocate(builder: Builder<'_>, dynamic_shared_base: u32) -> Code {
     constants.sort_by_key(|(reg, _)| reg.0);
     let mut code = builder.code;
     let fixed: Vec<Reg> = constants.iter().map(|&(reg, _)| reg).collect();
-    let rows = assign(&code, &numbering, &fixed, &Held::by_waits(&code));
+    let held = Held::by_waits(&code);
+    mark_operands(&mut code, &held);
+    let rows = assign(&code, &numbering, &fixed, &held);
     for (reg, constant) in constants {
         let row = rows.of[numbering.of(reg)];
         let wide = reg.kind() == RegKind::Wide;
@@ -94,7 +102,26 @@ pub(super) fn allocate(builder: Builder<'_>, dynamic_shared_base: u32) -> Code {
     for index in 0..code.instructions.len() {
         code.instructions[index].watched = is_watched(&code, index);
     }
+    code.quick = quick_forms(&code);
     code
+}
+
+/// Notes which ordinary instructions write registers that `wgmma` works on.
+///
+/// Plain moves do not count: a compiler makes them just before the instruction that takes the register, behind the fence that the
+/// source has after the assignment, and the assembler puts them right.
+fn mark_operands(code: &mut Code, held: &Held) {
+    if held.registers.is_empty() {
+        return;
+    }
+    for index in 0..code.instructions.len() {
+        let inst = &code.instructions[index];
+        let written = &code.registers(inst)[..usize::from(inst.destinations)];
+        let is_operand = |reg: &u32| held.registers.binary_search_by_key(reg, |r| r.0).is_ok();
+        let writes =
+            !matches!(inst.op, Op::Wgmma(_) | Op::Mov(_)) && written.iter().any(is_operand);
+        code.instructions[index].writes_operand = writes;
+    }
 }
 
 /// Whether an instruction touches a row that may be read unwritten.

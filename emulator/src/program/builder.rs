@@ -1,5 +1,7 @@
 //! Names to registers and addresses, calls to inlined bodies, instructions to a flat list.
 
+mod library;
+
 use std::collections::HashMap;
 
 use super::op::{Inst, NO_GUARD, Op, Special, Width};
@@ -94,6 +96,8 @@ pub(super) struct Builder<'a> {
     pub(super) dynamic_align: u32,
     shared_offsets: HashMap<String, u32>,
     calls: Vec<String>,
+    /// The flag of `add.cc` and its kind, once something names it.
+    condition_code: Option<Reg>,
     /// Tables of `brx.idx` by their targets.
     tables: HashMap<Vec<u32>, u32>,
     /// Calls inlined so far, empty ones too.
@@ -136,6 +140,7 @@ impl<'a> Builder<'a> {
             dynamic_align: 16,
             shared_offsets: HashMap::new(),
             calls: Vec::new(),
+            condition_code: None,
             inlined: 0,
             tables: HashMap::new(),
             return_labels: Vec::new(),
@@ -396,6 +401,15 @@ impl<'a> Builder<'a> {
         Reg::new(kind, *count - 1)
     }
 
+    pub(super) fn condition_code(&mut self) -> Reg {
+        if let Some(reg) = self.condition_code {
+            return reg;
+        }
+        let reg = self.fresh(RegKind::Predicate);
+        self.condition_code = Some(reg);
+        reg
+    }
+
     pub(super) fn count(&self, kind: RegKind) -> usize {
         self.counts[kind as usize] as usize
     }
@@ -504,6 +518,7 @@ impl<'a> Builder<'a> {
             guard: self.guard.map_or(NO_GUARD, |(reg, _)| reg.0),
             guard_negated: self.guard.is_some_and(|(_, negated)| negated),
             watched: false,
+            writes_operand: false,
             line: self.line,
             location: self.location,
         });
@@ -656,32 +671,6 @@ impl<'a> Builder<'a> {
         self.calls.pop();
         self.scopes = outer;
         self.place(end);
-        Ok(())
-    }
-
-    fn library_call(
-        &mut self,
-        name: &str,
-        results: &[u64],
-        arguments: &[u64],
-    ) -> Result<(), String> {
-        let local = |builder: &mut Self, index: usize| {
-            let offset = arguments.get(index).copied().ok_or("a missing argument")?;
-            Ok::<Reg, String>(builder.bits(offset, Width::B64))
-        };
-        match name {
-            "vprintf" => {
-                let (format, values) = (local(self, 0)?, local(self, 1)?);
-                let result = results.first().copied().unwrap_or(u64::MAX);
-                let result = self.bits(result, Width::B64);
-                self.emit(Op::Print, &[], &[format, values, result]);
-            }
-            "__assertfail" => {
-                let sources = [local(self, 0)?, local(self, 1)?, local(self, 2)?];
-                self.emit(Op::Assert, &[], &sources);
-            }
-            _ => return Err(format!("the library function `{name}`")),
-        }
         Ok(())
     }
 }

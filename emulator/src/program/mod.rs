@@ -10,6 +10,8 @@ mod decode;
 pub(crate) mod module;
 pub(crate) mod op;
 pub(crate) mod op_async;
+mod op_packed;
+pub(crate) mod quick;
 
 use crate::ptx::ast::Loc;
 use op::Inst;
@@ -36,6 +38,8 @@ pub(crate) struct Code {
     pub(crate) unwritten_rows: Vec<bool>,
     pub(crate) unwritten_predicates: Vec<bool>,
     pub(crate) local_bytes: u32,
+    /// One per instruction.
+    pub(crate) quick: Vec<quick::QuickInst>,
 }
 
 impl Code {

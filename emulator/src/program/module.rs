@@ -66,8 +66,14 @@ pub(crate) fn build(
     ast: &Ast,
     addresses: &HashMap<String, u64>,
 ) -> Result<Vec<Arc<KernelCode>>, Error> {
-    let functions: HashMap<&str, &Function> =
+    let mut functions: HashMap<&str, &Function> =
         ast.functions.iter().map(|f| (f.name.as_str(), f)).collect();
+    // An alias is declared too, as a function without a body.
+    for (alias, name) in &ast.aliases {
+        if let Some(&function) = functions.get(name.as_str()) {
+            functions.insert(alias, function);
+        }
+    }
     let files = Arc::new(ast.files.clone());
     let mut kernels = Vec::new();
     let mut unsupported = Vec::new();

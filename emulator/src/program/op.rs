@@ -3,9 +3,13 @@
 use crate::arith::Round;
 use crate::arith::approx::Approx;
 use crate::arith::convert::Conversion;
+use crate::arith::float::Test;
 use crate::arith::int::Permute;
 
 pub(crate) use super::op_async::{BulkOp, MbarrierOp, WgmmaOp};
+pub(crate) use super::op_packed::{
+    HalfType, Packed, PackedInt, Part, Second, Selection, Video, VideoOp,
+};
 
 /// A decoded instruction.
 #[derive(Debug, Clone)]
@@ -20,6 +24,8 @@ pub(crate) struct Inst {
     pub(crate) guard_negated: bool,
     /// It touches a register that a path may read unwritten.
     pub(crate) watched: bool,
+    /// It is no `wgmma` and no move, and writes a register that one works on.
+    pub(crate) writes_operand: bool,
     /// Line in the PTX.
     pub(crate) line: u32,
     /// Index of the source location in [`Code::locations`](super::Code).
@@ -103,6 +109,10 @@ pub(crate) struct Mode {
     /// `.NaN` of `min` and `max`.
     pub(crate) nan: bool,
     pub(crate) relu: bool,
+    /// `.xorsign.abs` of `min` and `max`.
+    pub(crate) xorsign: bool,
+    /// `.approx` of `div`, which has results of its own for large divisors.
+    pub(crate) approx: bool,
 }
 
 impl Mode {
@@ -112,6 +122,8 @@ impl Mode {
         sat: false,
         nan: false,
         relu: false,
+        xorsign: false,
+        approx: false,
     };
 }
 
@@ -172,7 +184,7 @@ pub(crate) enum Compare {
 pub(crate) enum CompareType {
     Unsigned(Width),
     Signed(Width),
-    F16,
+    F16 { ftz: bool },
     Bf16,
     F32 { ftz: bool },
     F64,
@@ -301,6 +313,8 @@ pub(crate) enum Reduction {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fence {
     Memory,
+    /// `fence.mbarrier_init`.
+    Initialisation,
     /// `fence.proxy.async`.
     Proxy,
     /// Those that order what is always in order here.
@@ -385,6 +399,12 @@ pub(crate) enum Op {
     ApproxHalf {
         function: Approx,
         precision: Precision,
+        ftz: bool,
+    },
+    /// `rcp.approx.ftz.f64` and `rsqrt.approx.f64`; `coarse` ones give the upper 32 bits.
+    ApproxDouble {
+        root: bool,
+        coarse: bool,
     },
     Convert {
         conversion: Conversion,
@@ -415,13 +435,19 @@ pub(crate) enum Op {
         combine: Option<(Bool, bool)>,
         second: bool,
     },
-    /// `set`: all ones, or 1.0, where the comparison holds.
+    /// `set`: `one`, which is all ones or 1.0, where the comparison holds.
     Set {
         op: Compare,
         ty: CompareType,
-        float: bool,
+        one: u32,
         combine: Option<(Bool, bool)>,
     },
+    /// `testp`, of `f64` where it is wide.
+    Test {
+        test: Test,
+        wide: bool,
+    },
+    Packed(Packed),
     Select(Width),
     Pred(Bool),
     /// Moves an address between a space and the generic window.
@@ -597,10 +623,26 @@ impl Op {
         }
     }
 
+    /// Whether no thread of the warp may have exited, as it may before a barrier.
+    pub(crate) fn needs_all_lanes(&self) -> bool {
+        matches!(
+            self,
+            Self::Mma(_)
+                | Self::LoadMatrix { .. }
+                | Self::StoreMatrix { .. }
+                | Self::MoveMatrix
+                | Self::Wgmma(_)
+        )
+    }
+
     /// Whether a destination, by position, is in the predicate file.
     pub(crate) fn destination_is_predicate(&self, position: usize) -> bool {
         match self {
-            Self::Compare { .. } | Self::Pred(_) | Self::IsSpace(_) => true,
+            Self::Compare { .. }
+            | Self::Pred(_)
+            | Self::IsSpace(_)
+            | Self::Test { .. }
+            | Self::Packed(Packed::Compare { .. }) => true,
             Self::Vote(vote) => *vote != Vote::Ballot,
             Self::Barrier {
                 kind: BarrierKind::Reduce(reduction),
@@ -620,6 +662,7 @@ impl Op {
             Self::Compare { combine, .. } | Self::Set { combine, .. } => {
                 combine.is_some() && position == 2
             }
+            Self::Packed(packed) => packed.source_is_predicate(position),
             Self::Select(_) => position == 2,
             Self::Vote(_) => position == 1,
             Self::Barrier {

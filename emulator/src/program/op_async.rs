@@ -24,6 +24,8 @@ pub(crate) enum MbarrierOp {
         drops: bool,
         returns: bool,
         relaxed: bool,
+        /// The program promises that the phase goes on.
+        no_complete: bool,
     },
     /// Sources: address, bytes.
     ExpectTx(At),

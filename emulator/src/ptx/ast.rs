@@ -9,6 +9,8 @@ pub(crate) struct Ast {
     pub(crate) files: Vec<(u32, String)>,
     pub(crate) variables: Vec<Variable>,
     pub(crate) functions: Vec<Function>,
+    /// Other names of functions, with the names they stand for.
+    pub(crate) aliases: Vec<(String, String)>,
 }
 
 /// A `.entry` or a `.func`.

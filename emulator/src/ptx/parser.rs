@@ -80,7 +80,14 @@ impl<'a> Module<'a> {
                 parser.skip_brackets('{', '}')?;
             }
             ".loc" => parser.location()?,
-            ".pragma" | ".alias" => parser.skip_to(';')?,
+            ".alias" => {
+                let alias = parser.name("an alias")?.to_owned();
+                parser.expect(',')?;
+                let function = parser.name("a function")?.to_owned();
+                parser.expect(';')?;
+                self.ast.aliases.push((alias, function));
+            }
+            ".pragma" => parser.skip_to(';')?,
             directive => self.declaration(directive, line)?,
         }
         Ok(())

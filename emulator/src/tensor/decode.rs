@@ -1,185 +1,285 @@
 //! Operands taken apart, eight lanes at a time: the value as an `f32`, and the exponent that decides where terms are cut off.
+//!
+//! Exponents are the formats' fields, packed as densely as their sums allow: the largest of K sums is then found two or four at a
+//! time. Subnormals have the field of the smallest normal numbers, 1.
 
 use super::eight::Eight;
 use super::fragment::{Columns, Rows};
-use crate::arith::Round;
-use crate::arith::format::{E4M3, F16};
 use crate::program::op::Element;
+use std::mem::MaybeUninit;
 
-/// Exponent of zero: with any other exponent added it stays below all real ones.
-pub(super) const ZERO: i32 = -1000;
-/// Exponent of infinities and NaN: with any other exponent added, zero's too, it stays above all real ones.
-pub(super) const SPECIAL: i32 = 4000;
-/// Sums of two exponents below this have a zero in them.
-pub(super) const NO_PRODUCT: i32 = -500;
+/// Field of zero: with any other added, its own too, the sum is negative.
+const ZERO: i16 = -8192;
+const ZERO_BYTE: i8 = -64;
+/// Field of infinities and NaN: with any other added, zero's too, the sum is above all of finite numbers.
+const SPECIAL: i16 = 16000;
+const SPECIAL_BYTE: i8 = 127;
+
+/// Sums of two fields above this have an infinity or a NaN in them.
+pub(super) const fn largest_sum(elements_per_word: usize) -> i32 {
+    if elements_per_word == 4 { 62 } else { 510 }
+}
+
+/// What a format's field has added to the exponent.
+pub(super) fn bias(element: Element) -> i32 {
+    match element {
+        Element::F16 | Element::E5m2 => 15,
+        Element::E4m3 => 7,
+        Element::Bf16 | Element::Tf32 | Element::F64 => 127,
+        Element::S8 | Element::U8 => 0,
+    }
+}
+
+/// Fields of a tame operand with a wide exponent: A from 2^-70, B from 2^-30 (softmax puts tiny probabilities in A), both below
+/// 2^60. Their products' exponents are then in the range of the fast way, which does not have to look.
+const LOWEST_A: i16 = 127 - 70;
+const LOWEST_B: i16 = 127 - 30;
+const HIGHEST: i16 = 127 + 60;
 
 /// `X` groups of eight words, each word with `H` elements. Element `h` of a word is in bits `32 h / H` and up.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
 pub(super) struct Decoded<const H: usize, const X: usize> {
-    /// Finite values as they are; anything for the others.
     pub(super) values: [[[f32; 8]; H]; X],
-    /// In both halves of each lane.
-    pub(super) exponents: [[[i32; 8]; H]; X],
+    /// In bytes where `H` is 4, otherwise in halves; where it is 1, those of words 2 w and 2 w + 1 of K are where the former is.
+    pub(super) exponents: [[i32; 8]; X],
 }
 
-impl<const H: usize, const X: usize> Decoded<H, X> {
-    pub(super) const ZERO: Self = Self {
-        values: [[[0.0; 8]; H]; X],
-        exponents: [[[0; 8]; H]; X],
-    };
+/// A taken apart.
+pub(super) type RowParts<const H: usize> = Decoded<H, 16>;
+/// B taken apart.
+pub(super) type ColumnParts<const H: usize> = Decoded<H, 8>;
+
+/// Smallest and largest field that was seen.
+struct Range<E: Eight> {
+    smallest: E::Int,
+    largest: E::Int,
 }
 
-/// Takes words apart. `H` is the number of elements in a word: 1 for TF32, 2 for 16-bit and 4 for 8-bit types.
+/// Takes words apart into `decoded`. `H` is the number of elements in a word: 1 for TF32, 2 for 16-bit and 4 for 8-bit types.
+/// Returns it with whether it is tame: all numbers are finite, and none is so small or so large that products need care.
+///
+/// The buffer is the caller's, and not cleared: it is larger than what is decoded into it takes to compute.
 #[inline(always)]
-pub(super) fn decode<E: Eight, const H: usize, const X: usize>(
+pub(super) fn decode<'a, E: Eight, const H: usize, const X: usize>(
     element: Element,
     words: &[[u32; 8]; X],
-    decoded: &mut Decoded<H, X>,
-) {
+    decoded: &'a mut MaybeUninit<Decoded<H, X>>,
+) -> (&'a Decoded<H, X>, bool) {
+    let (values, exponents) = places(decoded);
+    let mut range = Range::<E> {
+        smallest: E::splat(-1),
+        largest: E::splat(0),
+    };
+    let lowest = if X == 16 { LOWEST_A } else { LOWEST_B };
     // One loop for each type: with the choice inside, the compiler makes it for every group of words.
     macro_rules! each {
         ($parts:expr) => {
             for x in 0..X {
-                let word = E::load_words(&words[x]);
+                let (found, exponent) = $parts(E::load_words(&words[x]), &mut range);
                 for h in 0..H {
-                    let element = match (H, h) {
-                        (1, _) => word,
-                        (2, 0) => E::and(word, E::splat(0xffff)),
-                        (2, _) => E::shr::<16>(word),
-                        (_, 0) => E::and(word, E::splat(0xff)),
-                        (_, 1) => E::and(E::shr::<8>(word), E::splat(0xff)),
-                        (_, 2) => E::and(E::shr::<16>(word), E::splat(0xff)),
-                        (_, _) => E::shr::<24>(word),
-                    };
-                    let (value, exponent) = $parts(element);
-                    decoded.values[x][h] = bytemuck::cast(value);
-                    let low = E::and(exponent, E::splat(0xffff));
-                    let twice = E::or(low, E::shl::<16>(exponent));
-                    decoded.exponents[x][h] = bytemuck::cast(twice);
+                    values[x][h].write(bytemuck::cast(found[h % found.len()]));
                 }
+                exponents[x].write(bytemuck::cast(exponent));
             }
         };
     }
-    match element {
-        Element::F16 => each!(f16::<E>),
-        Element::Bf16 => each!(bf16::<E>),
-        Element::E4m3 => each!(e4m3::<E>),
-        Element::E5m2 => each!(e5m2::<E>),
-        Element::S8 => each!(s8::<E>),
-        Element::U8 => each!(u8::<E>),
-        Element::Tf32 | Element::F64 => each!(tf32::<E>),
+    let is_wild = match element {
+        Element::Bf16 => {
+            each!(bf16::<E>);
+            range.leaves_halves(lowest, HIGHEST)
+        }
+        Element::F16 => {
+            each!(f16::<E>);
+            range.leaves_halves(0, 30)
+        }
+        Element::Tf32 | Element::F64 => {
+            each!(tf32::<E>);
+            range.leaves_halves(lowest, HIGHEST)
+        }
+        Element::E4m3 | Element::S8 | Element::U8 => {
+            each!(e4m3::<E>);
+            range.has_special_byte()
+        }
+        Element::E5m2 => {
+            each!(e5m2::<E>);
+            range.has_special_byte()
+        }
+    };
+    // SAFETY: the loops above wrote all of the `X` groups of both arrays.
+    let decoded = unsafe { decoded.assume_init_mut() };
+    if H == 1 {
+        pair_exponents::<E, X>(&mut decoded.exponents);
+    }
+    (decoded, !is_wild)
+}
+
+type Places<'a, const H: usize, const X: usize> = (
+    &'a mut [[MaybeUninit<[f32; 8]>; H]; X],
+    &'a mut [MaybeUninit<[i32; 8]>; X],
+);
+
+/// The two arrays of a buffer that may not be initialised.
+#[inline(always)]
+fn places<const H: usize, const X: usize>(
+    decoded: &mut MaybeUninit<Decoded<H, X>>,
+) -> Places<'_, H, X> {
+    let decoded = decoded.as_mut_ptr();
+    // SAFETY: both pointers are to fields of one value that is borrowed for as long as the references are, and the fields do not
+    // overlap. `MaybeUninit` has the layout of what is in it, and needs no initialisation.
+    unsafe {
+        (
+            &mut *(&raw mut (*decoded).values).cast(),
+            &mut *(&raw mut (*decoded).exponents).cast(),
+        )
     }
 }
 
-/// Takes rows apart, and puts the exponents of two rows in one: the low halves of those of an even row stay, the high ones
-/// become those of the row after it.
+/// TF32 has one element in a word: puts the halves of two words of K in one.
 #[inline(always)]
-pub(super) fn decode_rows<E: Eight, const H: usize>(
-    element: Element,
-    words: &[[u32; 8]; 16],
-    decoded: &mut Decoded<H, 16>,
-) {
-    decode::<E, H, 16>(element, words, decoded);
-    for pair in decoded.exponents.chunks_exact_mut(2) {
-        let [even, odd] = pair else { continue };
-        for (even, odd) in even.iter_mut().zip(odd) {
-            let low = E::and(E::load(even), E::splat(0xffff));
-            let high = E::and(E::load(odd), E::splat(!0xffff));
-            *even = bytemuck::cast(E::or(low, high));
+fn pair_exponents<E: Eight, const X: usize>(exponents: &mut [[i32; 8]; X]) {
+    let low = E::splat(0xffff);
+    if X == 16 {
+        for row in exponents {
+            *row = bytemuck::cast(E::pair(E::and(E::load(row), low)));
+        }
+    } else {
+        for pair in exponents.chunks_exact_mut(2) {
+            let second = E::shl::<16>(E::load(&pair[1]));
+            pair[0] = bytemuck::cast(E::or(E::and(E::load(&pair[0]), low), second));
         }
     }
 }
 
-/// The exponent that terms are compared by: `finite`, or what stands for zero and for all that is not finite.
-#[inline(always)]
-fn exponent<E: Eight>(is_zero: E::Int, is_special: E::Int, finite: E::Int) -> E::Int {
-    let finite = E::select(is_zero, E::splat(ZERO), finite);
-    E::select(is_special, E::splat(SPECIAL), finite)
+impl<E: Eight> Range<E> {
+    #[inline(always)]
+    fn note_halves(&mut self, fields: E::Int) {
+        // Zero, which is negative, is large without a sign.
+        self.smallest = E::min_halves(self.smallest, fields);
+        self.largest = E::max_halves(self.largest, fields);
+    }
+
+    #[inline(always)]
+    fn leaves_halves(&self, lowest: i16, highest: i16) -> bool {
+        E::any(E::or(
+            E::excess_halves(E::splat_halves(lowest), self.smallest),
+            E::excess_halves(self.largest, E::splat_halves(highest)),
+        ))
+    }
+
+    #[inline(always)]
+    fn has_special_byte(&self) -> bool {
+        E::any(E::equal_bytes(self.largest, E::splat_bytes(SPECIAL_BYTE)))
+    }
 }
 
+/// Fields in halves, from words without their signs in which zero is zero.
 #[inline(always)]
-fn f32_parts<E: Eight>(bits: E::Int) -> (E::Float, E::Int) {
-    let field = E::and(E::shr::<23>(bits), E::splat(255));
-    let exponent = exponent::<E>(
-        E::equal(E::shl::<1>(bits), E::splat(0)),
-        E::equal(field, E::splat(255)),
-        E::sub(E::max(field, E::splat(1)), E::splat(127)),
-    );
-    (E::from_bits(bits), exponent)
-}
-
-/// The value and the exponent of the bits of a format narrower than `f32`, by way of its integer significand: a detour through
-/// subnormal `f32` would cost the host a hundred cycles for each.
-#[inline(always)]
-fn narrow<E: Eight, const FRACTION: i32, const SIGN_TO_TOP: i32>(
-    bits: E::Int,
+fn in_halves<E: Eight>(
+    magnitude: E::Int,
     field: E::Int,
-    bias: i32,
+    special: i16,
+    range: &mut Range<E>,
+) -> E::Int {
+    let is_zero = E::equal_halves(magnitude, E::splat(0));
+    let is_special = E::equal_halves(field, E::splat_halves(special));
+    let field = E::max_halves(field, E::splat_halves(1));
+    let field = E::select(is_zero, E::splat_halves(ZERO), field);
+    let field = E::select(is_special, E::splat_halves(SPECIAL), field);
+    range.note_halves(field);
+    field
+}
+
+#[inline(always)]
+fn bf16<E: Eight>(words: E::Int, range: &mut Range<E>) -> ([E::Float; 2], E::Int) {
+    let magnitude = E::shl_halves::<1>(words);
+    let exponent = in_halves(magnitude, E::shr_halves::<8>(magnitude), 255, range);
+    let high = E::and(words, E::splat(!0xffff));
+    let values = [E::from_bits(E::shl::<16>(words)), E::from_bits(high)];
+    (values, exponent)
+}
+
+#[inline(always)]
+fn f16<E: Eight>(words: E::Int, range: &mut Range<E>) -> ([E::Float; 2], E::Int) {
+    let magnitude = E::shl_halves::<1>(words);
+    let exponent = in_halves(magnitude, E::shr_halves::<11>(magnitude), 31, range);
+    (E::f16_halves(words), exponent)
+}
+
+/// The low bits are not looked at, not even to tell infinity from NaN. Both halves get the exponent.
+#[inline(always)]
+fn tf32<E: Eight>(words: E::Int, range: &mut Range<E>) -> ([E::Float; 1], E::Int) {
+    let words = E::and(words, E::splat(!0x1fff));
+    let magnitude = E::shl::<1>(words);
+    let field = E::shr::<24>(magnitude);
+    let is_zero = E::equal(magnitude, E::splat(0));
+    let is_special = E::equal(field, E::splat(255));
+    let field = E::max(field, E::splat(1));
+    let field = E::or(field, E::shl::<16>(field));
+    let field = E::select(is_zero, E::splat_halves(ZERO), field);
+    let field = E::select(is_special, E::splat_halves(SPECIAL), field);
+    range.note_halves(field);
+    ([E::from_bits(words)], field)
+}
+
+/// Fields in bytes. Sums of them fit: the largest of finite numbers is 31.
+#[inline(always)]
+fn in_bytes<E: Eight>(
+    field: E::Int,
+    is_zero: E::Int,
     is_special: E::Int,
-) -> (E::Float, E::Int) {
-    let implicit = 1 << FRACTION;
-    let fraction = E::and(bits, E::splat(implicit - 1));
-    let significand = E::select(
-        E::equal(field, E::splat(0)),
-        fraction,
-        E::or(fraction, E::splat(implicit)),
+    range: &mut Range<E>,
+) -> E::Int {
+    let field = E::max_bytes(field, E::splat_bytes(1));
+    let field = E::select(is_zero, E::splat_bytes(ZERO_BYTE), field);
+    let field = E::select(is_special, E::splat_bytes(SPECIAL_BYTE), field);
+    range.largest = E::max_bytes(range.largest, field);
+    field
+}
+
+/// Bytes are the upper halves of `f16`.
+#[inline(always)]
+fn e5m2<E: Eight>(words: E::Int, range: &mut Range<E>) -> ([E::Float; 4], E::Int) {
+    let magnitude = E::and(words, E::splat_bytes(0x7f));
+    let field = E::and(E::shr::<2>(words), E::splat_bytes(31));
+    let exponent = in_bytes(
+        field,
+        E::equal_bytes(magnitude, E::splat(0)),
+        E::equal_bytes(field, E::splat_bytes(31)),
+        range,
     );
-    let stored = E::max(field, E::splat(1));
-    let unit = E::from_bits(E::shl::<23>(E::add(
-        stored,
-        E::splat(127 - bias - FRACTION),
-    )));
-    let value = E::bits(E::mul(E::float(significand), unit));
-    let sign = E::and(E::shl::<SIGN_TO_TOP>(bits), E::splat(i32::MIN));
-    let exponent = exponent::<E>(
-        E::equal(significand, E::splat(0)),
-        is_special,
-        E::sub(stored, E::splat(bias)),
-    );
-    (E::from_bits(E::or(value, sign)), exponent)
+    let odd = E::and(words, E::splat_halves(!0xff));
+    let [v0, v2] = E::f16_halves(E::shl_halves::<8>(words));
+    let [v1, v3] = E::f16_halves(odd);
+    ([v0, v1, v2, v3], exponent)
 }
 
+/// An `f16` of the same bits has the exponent less 8, also where it is subnormal.
 #[inline(always)]
-pub(super) fn f16<E: Eight>(bits: E::Int) -> (E::Float, E::Int) {
-    let field = E::and(E::shr::<10>(bits), E::splat(31));
-    let is_special = E::equal(field, E::splat(31));
-    narrow::<E, 10, 16>(bits, field, 15, is_special)
+fn e4m3<E: Eight>(words: E::Int, range: &mut Range<E>) -> ([E::Float; 4], E::Int) {
+    let magnitude = E::and(words, E::splat_bytes(0x7f));
+    let field = E::and(E::shr::<3>(words), E::splat_bytes(15));
+    let is_special = E::equal_bytes(magnitude, E::splat_bytes(0x7f));
+    let is_zero = E::equal_bytes(magnitude, E::splat(0));
+    let exponent = in_bytes(field, is_zero, is_special, range);
+    // All ones where it is NaN, which is NaN in `f16` too.
+    let words = E::or(words, is_special);
+    let upper = E::splat_halves(!0xff);
+    let even = e4m3_halves::<E>(E::shl_halves::<8>(words), E::shl_halves::<8>(is_special));
+    let odd = e4m3_halves::<E>(E::and(words, upper), E::and(is_special, upper));
+    ([even[0], odd[0], even[1], odd[1]], exponent)
 }
 
+/// The values of the numbers in upper bytes.
 #[inline(always)]
-fn bf16<E: Eight>(bits: E::Int) -> (E::Float, E::Int) {
-    f32_parts::<E>(E::shl::<16>(bits))
-}
-
-/// The low bits are not looked at, not even to tell infinity from NaN.
-#[inline(always)]
-fn tf32<E: Eight>(bits: E::Int) -> (E::Float, E::Int) {
-    f32_parts::<E>(E::and(bits, E::splat(!0x1fff)))
-}
-
-/// The upper half of an `f16`.
-#[inline(always)]
-fn e5m2<E: Eight>(bits: E::Int) -> (E::Float, E::Int) {
-    f16::<E>(E::shl::<8>(bits))
-}
-
-#[inline(always)]
-fn s8<E: Eight>(bits: E::Int) -> (E::Float, E::Int) {
-    let sign = E::and(bits, E::splat(0x80));
-    let value = E::sub(bits, E::shl::<1>(sign));
-    (E::float(value), value)
-}
-
-#[inline(always)]
-fn u8<E: Eight>(bits: E::Int) -> (E::Float, E::Int) {
-    (E::float(bits), bits)
-}
-
-#[inline(always)]
-fn e4m3<E: Eight>(bits: E::Int) -> (E::Float, E::Int) {
-    let field = E::and(E::shr::<3>(bits), E::splat(15));
-    let is_special = E::equal(E::and(bits, E::splat(0x7f)), E::splat(0x7f));
-    narrow::<E, 3, 24>(bits, field, 7, is_special)
+fn e4m3_halves<E: Eight>(upper: E::Int, is_special: E::Int) -> [E::Float; 2] {
+    let sign = E::and(upper, E::splat_halves(i16::MIN));
+    let rest = E::shr_halves::<1>(E::and(upper, E::splat_halves(0x7f00)));
+    // The exponent of NaN is not all ones by itself: it lost the highest bit to the shift.
+    let rest = E::or(rest, E::and(is_special, E::splat_halves(0x7c00)));
+    let [low, high] = E::f16_halves(E::or(sign, rest));
+    let scale = E::splat_float(256.0);
+    [E::mul(low, scale), E::mul(high, scale)]
 }
 
 /// Words with the sign of every element turned.
@@ -236,13 +336,36 @@ pub(super) fn widen_columns(element: Element, columns: &Columns) -> [Columns; 2]
 /// Four FP8 numbers as two words of f16.
 #[inline(always)]
 fn widen(element: Element, word: u32) -> [u32; 2] {
-    let half = |shift: u32| {
-        let bits = word >> shift & 0xff;
+    let [a, b, c, d] = word.to_le_bytes().map(|bits| {
         if element == Element::E4m3 {
-            F16.convert(&E4M3, u64::from(bits), Round::Near, false) as u32
+            E4M3_AS_F16[usize::from(bits)]
         } else {
-            bits << 8
+            u16::from(bits) << 8
         }
-    };
-    [half(0) | half(8) << 16, half(16) | half(24) << 16]
+    });
+    let pair = |low, high| u32::from(low) | u32::from(high) << 16;
+    [pair(a, b), pair(c, d)]
 }
+
+/// Every E4M3 number as an `f16`, exactly.
+static E4M3_AS_F16: [u16; 256] = {
+    let mut table = [0; 256];
+    let mut bits = 0;
+    while bits < 256 {
+        let sign = (bits as u16 & 0x80) << 8;
+        let magnitude = bits as u16 & 0x7f;
+        let value = match magnitude {
+            0x7f => 0x7fff,
+            0 => 0,
+            // Subnormal: `magnitude` units of 2^-9, which are normal in `f16`.
+            1..8 => {
+                let top = magnitude.ilog2() as u16;
+                (top + 6) << 10 | (magnitude << (10 - top) & 0x3ff)
+            }
+            _ => (magnitude << 7) + (8 << 10),
+        };
+        table[bits] = sign | value;
+        bits += 1;
+    }
+    table
+};

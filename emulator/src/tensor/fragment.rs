@@ -12,53 +12,63 @@
 //!
 //! The accumulators of a `wgmma` are those of an `mma` for every eight columns, one after the other.
 
-use std::borrow::Borrow;
+use super::eight::{COLUMNS, Eight, Plain};
 
 /// A: 16 rows of up to eight words of K.
 pub(crate) type Rows = [[u32; 8]; 16];
 
-/// Eight columns of B: words of K down, columns across.
+/// Eight columns of B: words of K down, columns across in the order of [`COLUMNS`].
 pub(crate) type Columns = [[u32; 8]; 8];
 
-/// Accumulators of 16 rows and eight columns, one in each word.
-pub(super) type Tile = [[u32; 8]; 16];
-
 /// A from the two or four registers of its fragment; words that are not there are zero.
-#[inline(always)]
 pub(crate) fn rows(registers: &[&[u32; 32]]) -> Rows {
+    rows_on::<Plain>(registers)
+}
+
+/// [`rows`] in whole vectors: the halves of a row are together in one register each.
+#[inline(always)]
+pub(super) fn rows_on<E: Eight>(registers: &[&[u32; 32]]) -> Rows {
+    const NOTHING: &[u32; 32] = &[0; 32];
+    let register = |i| registers.get(i).copied().unwrap_or(NOTHING);
+    let halves = [[register(0), register(2)], [register(1), register(3)]];
     let mut rows = [[0; 8]; 16];
-    for (i, register) in registers.iter().enumerate() {
-        for g in 0..8 {
-            for t in 0..4 {
-                rows[g + 8 * (i % 2)][t + 4 * (i / 2)] = register[4 * g + t];
-            }
-        }
+    for row in 0..16 {
+        let [low, high] = halves[row / 8];
+        rows[row] = bytemuck::cast(E::join(four(low, row % 8), four(high, row % 8)));
     }
     rows
 }
 
 /// B of an `mma` from the one or two registers of its fragment; words that are not there are zero.
 #[inline(always)]
-pub(super) fn columns(registers: &[&[u32; 32]]) -> Columns {
+pub(super) fn columns<E: Eight>(registers: &[&[u32; 32]]) -> Columns {
     let mut columns = [[0; 8]; 8];
-    for (i, register) in registers.iter().enumerate() {
-        for g in 0..8 {
-            for t in 0..4 {
-                columns[t + 4 * i][g] = register[4 * g + t];
-            }
+    for (i, register) in registers.iter().take(2).enumerate() {
+        let transposed = E::transpose(register);
+        for t in 0..4 {
+            columns[4 * i + t] = bytemuck::cast(transposed[t]);
         }
     }
     columns
+}
+
+/// The words of lanes 4 `g` to 4 `g` + 3.
+#[inline(always)]
+fn four(register: &[u32; 32], g: usize) -> &[u32; 4] {
+    &register.as_chunks().0[g]
+}
+
+#[inline(always)]
+fn four_mut(register: &mut [u32; 32], g: usize) -> &mut [u32; 4] {
+    &mut register.as_chunks_mut().0[g]
 }
 
 /// Eight columns of B from memory in which K is contiguous: 32 bytes of each column.
 #[inline(always)]
 pub(crate) fn columns_k_major(bytes: &[[u32; 8]; 8]) -> Columns {
     let mut columns = [[0; 8]; 8];
-    for (c, column) in bytes.iter().enumerate() {
-        for (w, word) in column.iter().enumerate() {
-            columns[w][c] = *word;
-        }
+    for (w, words) in columns.iter_mut().enumerate() {
+        *words = COLUMNS.map(|column| bytes[column][w]);
     }
     columns
 }
@@ -68,60 +78,54 @@ pub(crate) fn columns_k_major(bytes: &[[u32; 8]; 8]) -> Columns {
 pub(crate) fn columns_n_major(steps: &[[u16; 8]; 16]) -> Columns {
     let mut columns = [[0; 8]; 8];
     for (w, words) in columns.iter_mut().enumerate() {
-        for (c, word) in words.iter_mut().enumerate() {
-            *word = u32::from(steps[2 * w][c]) | u32::from(steps[2 * w + 1][c]) << 16;
-        }
+        *words = COLUMNS.map(|column| {
+            u32::from(steps[2 * w][column]) | u32::from(steps[2 * w + 1][column]) << 16
+        });
     }
     columns
 }
 
-/// Accumulators from their registers: four, or two that hold pairs.
+/// The registers of an accumulator's fragment: four, or the first two where they hold pairs.
+pub(super) type Accumulators<'a> = [&'a [u32; 32]; 4];
+
+/// Accumulators that are zero.
+pub(super) const ZEROS: Accumulators<'static> = [&[0; 32]; 4];
+
+/// Fills up to four registers.
 #[inline(always)]
-pub(super) fn tile<R: Borrow<[u32; 32]>>(registers: &[R]) -> Tile {
-    let mut tile = [[0; 8]; 16];
-    if let [a, b, c, d] = registers {
-        for (half, pair) in [[a, b], [c, d]].into_iter().enumerate() {
-            for g in 0..8 {
-                for t in 0..4 {
-                    tile[8 * half + g][2 * t] = pair[0].borrow()[4 * g + t];
-                    tile[8 * half + g][2 * t + 1] = pair[1].borrow()[4 * g + t];
-                }
-            }
-        }
-    } else {
-        for (half, register) in registers.iter().take(2).enumerate() {
-            for g in 0..8 {
-                for t in 0..4 {
-                    let pair = register.borrow()[4 * g + t];
-                    tile[8 * half + g][2 * t] = pair & 0xffff;
-                    tile[8 * half + g][2 * t + 1] = pair >> 16;
-                }
-            }
-        }
-    }
-    tile
+pub(super) fn accumulators<'a>(registers: &[&'a [u32; 32]]) -> Accumulators<'a> {
+    std::array::from_fn(|i| registers.get(i).copied().unwrap_or(&[0; 32]))
 }
 
-/// The inverse of [`tile`].
+/// A row of 32-bit accumulators, columns in the order of [`COLUMNS`].
 #[inline(always)]
-pub(super) fn store(tile: &Tile, registers: &mut [[u32; 32]]) {
-    if let [a, b, c, d] = registers {
-        for (half, pair) in [[a, b], [c, d]].into_iter().enumerate() {
-            for g in 0..8 {
-                for t in 0..4 {
-                    pair[0][4 * g + t] = tile[8 * half + g][2 * t];
-                    pair[1][4 * g + t] = tile[8 * half + g][2 * t + 1];
-                }
-            }
-        }
-    } else {
-        for (half, register) in registers.iter_mut().take(2).enumerate() {
-            for g in 0..8 {
-                for t in 0..4 {
-                    let row = &tile[8 * half + g];
-                    register[4 * g + t] = row[2 * t] | row[2 * t + 1] << 16;
-                }
-            }
-        }
+pub(super) fn row<E: Eight>(registers: &Accumulators<'_>, row: usize) -> E::Int {
+    let half = row / 8 * 2;
+    E::join(
+        four(registers[half], row % 8),
+        four(registers[half + 1], row % 8),
+    )
+}
+
+/// The same where a register holds two `f16`.
+#[inline(always)]
+pub(super) fn row_of_pairs<E: Eight>(registers: &Accumulators<'_>, row: usize) -> E::Float {
+    E::f16_join(four(registers[row / 8], row % 8))
+}
+
+/// The inverse of [`row()`].
+#[inline(always)]
+pub(super) fn store_row<E: Eight>(registers: &mut [[u32; 32]], row: usize, values: E::Int) {
+    let [low, high]: [[u32; 4]; 2] = bytemuck::cast(values);
+    let half = row / 8 * 2;
+    if let Some([a, b]) = registers[half..].first_chunk_mut() {
+        *four_mut(a, row % 8) = low;
+        *four_mut(b, row % 8) = high;
     }
+}
+
+/// The inverse of [`row_of_pairs`].
+#[inline(always)]
+pub(super) fn store_pairs<E: Eight>(registers: &mut [[u32; 32]], row: usize, values: E::Float) {
+    *four_mut(&mut registers[row / 8], row % 8) = E::f16_split(values);
 }

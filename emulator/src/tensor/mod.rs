@@ -16,16 +16,16 @@ mod model;
 #[cfg(test)]
 mod tests;
 
-#[cfg(target_arch = "x86_64")]
-use crate::exec::vectorise::has_avx2;
 use crate::program::op::{Accumulator, Element, Mma};
-use decode::{Decoded, decode, decode_rows};
+use decode::{ColumnParts, RowParts, decode};
+use dot::{E8M13, F16, F32, Task};
 #[cfg(target_arch = "x86_64")]
-use eight::Avx2;
+use eight::{Avx2, has_avx2};
 use eight::{Eight, Plain};
-use fragment::Tile;
+use fragment::Accumulators;
 pub(crate) use fragment::{Columns, Rows, columns_k_major, rows};
-use model::{FP8_FRACTION, Model};
+use model::{FP8_FRACTION, Model, Output};
+use std::mem::MaybeUninit;
 
 /// Whose tensor cores.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,7 +87,7 @@ pub(crate) fn mma(
     let unit = Unit::mma(generation, mma);
     #[cfg(target_arch = "x86_64")]
     if has_avx2() {
-        // SAFETY: the processor has AVX2 and FMA.
+        // SAFETY: the processor has AVX2 and F16C.
         return unsafe { mma_avx2(&unit, a, b, c, d) };
     }
     mma_on::<Plain>(&unit, a, b, c, d);
@@ -108,14 +108,14 @@ pub(crate) fn wgmma(
 ) {
     #[cfg(target_arch = "x86_64")]
     if has_avx2() {
-        // SAFETY: the processor has AVX2 and FMA.
+        // SAFETY: the processor has AVX2 and F16C.
         return unsafe { wgmma_avx2(shape, a, b, scale_d, d) };
     }
     wgmma_on::<Plain>(shape, a, b, scale_d, d);
 }
 
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
+#[target_feature(enable = "avx2,f16c")]
 fn mma_avx2(
     unit: &Unit,
     a: &[&[u32; 32]],
@@ -127,7 +127,7 @@ fn mma_avx2(
 }
 
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
+#[target_feature(enable = "avx2,f16c")]
 fn wgmma_avx2(shape: &Wgmma, a: &[Rows], b: &[Columns], scale_d: bool, d: &mut [&mut [[u32; 32]]]) {
     wgmma_on::<Avx2>(shape, a, b, scale_d, d);
 }
@@ -141,10 +141,12 @@ fn mma_on<E: Eight>(
     d: &mut [[u32; 32]],
 ) {
     let words = 2 * a.len();
-    let (a, b, mut tile) = (rows(a), fragment::columns(b), fragment::tile(c));
+    let (a, b) = (fragment::rows_on::<E>(a), fragment::columns::<E>(b));
+    let c = fragment::accumulators(c);
     match unit.a {
-        Element::F16 | Element::Bf16 => unit.multiply::<E, 2>(words, &a, &b, &mut tile),
-        Element::Tf32 | Element::F64 => unit.multiply::<E, 1>(words, &a, &b, &mut tile),
+        Element::F16 | Element::Bf16 => unit.multiply::<E, 2>(words, &a, &b, &c, d),
+        Element::Tf32 | Element::F64 => unit.multiply::<E, 1>(words, &a, &b, &c, d),
+        Element::S8 | Element::U8 => unit.multiply_integers::<E>(&a, &b, &c, d),
         // Not covered by MMA-Sim: only Ada has FP8 in `mma`; Hopper compiles it to conversions to f16, which are exact, and
         // two f16 `mma` of half of K.
         Element::E4m3 | Element::E5m2 if unit.model.fraction != FP8_FRACTION => {
@@ -155,13 +157,15 @@ fn mma_on<E: Eight>(
             };
             let a = decode::widen_rows(unit.a, &a);
             let b = decode::widen_columns(unit.b, &b);
-            for (a, b) in a.iter().zip(&b).take(words / 4) {
-                halves.multiply::<E, 2>(8, a, b, &mut tile);
+            halves.multiply::<E, 2>(8, &a[0], &b[0], &c, d);
+            if words > 4 {
+                let mut first = [[0; 32]; 4];
+                first[..d.len()].copy_from_slice(d);
+                halves.multiply::<E, 2>(8, &a[1], &b[1], &first.each_ref(), d);
             }
         }
-        _ => unit.multiply::<E, 4>(words, &a, &b, &mut tile),
+        Element::E4m3 | Element::E5m2 => unit.multiply::<E, 4>(words, &a, &b, &c, d),
     }
-    fragment::store(&tile, d);
 }
 
 #[inline(always)]
@@ -181,7 +185,8 @@ fn wgmma_on<E: Eight>(
     match shape.a {
         Element::F16 | Element::Bf16 => unit.wgmma::<E, 2>(shape, a, b, scale_d, d),
         Element::Tf32 | Element::F64 => unit.wgmma::<E, 1>(shape, a, b, scale_d, d),
-        _ => unit.wgmma::<E, 4>(shape, a, b, scale_d, d),
+        Element::S8 | Element::U8 => unit.wgmma_integers::<E>(a, b, scale_d, d),
+        Element::E4m3 | Element::E5m2 => unit.wgmma::<E, 4>(shape, a, b, scale_d, d),
     }
 }
 
@@ -201,42 +206,76 @@ impl Unit {
         words: usize,
         a: &Rows,
         b: &Columns,
-        tile: &mut Tile,
+        c: &Accumulators<'_>,
+        d: &mut [[u32; 32]],
     ) {
-        let mut a_parts = Decoded::ZERO;
-        let mut b_parts = Decoded::ZERO;
-        decode_rows::<E, H>(self.a, a, &mut a_parts);
-        decode::<E, H, 8>(self.b, b, &mut b_parts);
-        self.multiply_parts::<E, H>(words, (a, &a_parts), (b, &b_parts), tile);
+        let (mut a_parts, mut b_parts) = (MaybeUninit::uninit(), MaybeUninit::uninit());
+        let a_parts = decode::<E, H, 16>(self.a, a, &mut a_parts);
+        let b_parts = decode::<E, H, 8>(self.b, b, &mut b_parts);
+        self.multiply_parts::<E, H>(words, (a, a_parts), (b, b_parts), c, d);
     }
 
     #[inline(always)]
     fn multiply_parts<E: Eight, const H: usize>(
         &self,
         words: usize,
-        (a, a_parts): (&Rows, &Decoded<H, 16>),
-        (b, b_parts): (&Columns, &Decoded<H, 8>),
-        d: &mut Tile,
+        (a, (a_parts, a_is_tame)): (&Rows, (&RowParts<H>, bool)),
+        (b, (b_parts, b_is_tame)): (&Columns, (&ColumnParts<H>, bool)),
+        c: &Accumulators<'_>,
+        d: &mut [[u32; 32]],
     ) {
-        let slow = |row: usize, first, d: &mut _| self.slow(&a[row], b, first, d);
-        if matches!(self.a, Element::S8 | Element::U8) {
-            integer::multiply::<E, H>(words, self.saturate, a_parts, b_parts, d);
-        } else if self.model.chunk_words == 4 {
-            dot::multiply::<E, H, 4>(&self.model, words, a_parts, b_parts, d, slow);
-        } else {
-            dot::multiply::<E, H, 8>(&self.model, words, a_parts, b_parts, d, slow);
+        let task = Task {
+            model: &self.model,
+            words,
+            a: a_parts,
+            b: b_parts,
+            product_bias: 127 - decode::bias(self.a) - decode::bias(self.b),
+        };
+        let is_tame = a_is_tame && b_is_tame;
+        let slow = Slow { unit: self, a, b };
+        // The guards leave out what no unit computes.
+        match (self.model.output, self.model.chunk_words) {
+            (Output::F16, 4) if H > 1 => dot::multiply::<E, H, 4, F16>(&task, is_tame, c, d, &slow),
+            (Output::F16, _) if H > 1 => dot::multiply::<E, H, 8, F16>(&task, is_tame, c, d, &slow),
+            (Output::E8M13, 4) if H == 4 => {
+                dot::multiply::<E, H, 4, E8M13>(&task, is_tame, c, d, &slow);
+            }
+            (Output::E8M13, _) if H == 4 => {
+                dot::multiply::<E, H, 8, E8M13>(&task, is_tame, c, d, &slow);
+            }
+            (_, 4) => dot::multiply::<E, H, 4, F32>(&task, is_tame, c, d, &slow),
+            _ => dot::multiply::<E, H, 8, F32>(&task, is_tame, c, d, &slow),
         }
     }
 
-    /// One chunk of one row in plain integers.
-    #[cold]
-    #[inline(never)]
-    fn slow(&self, a: &[u32; 8], b: &Columns, first: usize, d: &mut [u32; 8]) {
-        let chunk = first..first + self.model.chunk_words;
-        for (column, d) in d.iter_mut().enumerate() {
-            let a = a[chunk.clone()].iter().copied();
-            let b = b[chunk.clone()].iter().map(|words| words[column]);
-            *d = self.model.dot((self.a, self.b), a, b, *d);
+    #[inline(always)]
+    fn multiply_integers<E: Eight>(
+        &self,
+        a: &Rows,
+        b: &Columns,
+        c: &Accumulators<'_>,
+        d: &mut [[u32; 32]],
+    ) {
+        let (a, b) = ((a, self.a == Element::S8), (b, self.b == Element::S8));
+        integer::multiply::<E>(self.saturate, a, b, c, d);
+    }
+
+    #[inline(always)]
+    fn wgmma_integers<E: Eight>(
+        &self,
+        a: &[Rows],
+        b: &[Columns],
+        scale_d: bool,
+        d: &mut [&mut [[u32; 32]]],
+    ) {
+        for (rows, d) in a.iter().zip(d.iter_mut()) {
+            for (columns, d) in b.iter().zip(d.chunks_exact_mut(4)) {
+                let mut before = [[0; 32]; 4];
+                if scale_d {
+                    before.copy_from_slice(d);
+                }
+                self.multiply_integers::<E>(rows, columns, &before.each_ref(), d);
+            }
         }
     }
 
@@ -254,25 +293,46 @@ impl Unit {
         } else {
             4
         };
-        let mut a_parts = vec![(Rows::default(), Decoded::ZERO); a.len()];
-        for (rows, (kept, parts)) in a.iter().zip(&mut a_parts) {
+        let mut taken = vec![(Rows::default(), MaybeUninit::uninit()); a.len()];
+        let mut a_parts = Vec::with_capacity(a.len());
+        for (rows, (kept, buffer)) in a.iter().zip(&mut taken) {
             *kept = decode::negate(shape.a, shape.negate_a, rows);
-            decode_rows::<E, H>(shape.a, kept, parts);
+            a_parts.push((&*kept, decode::<E, H, 16>(shape.a, kept, buffer)));
         }
-        let mut b_parts = Decoded::ZERO;
         for (block, b) in b.iter().enumerate() {
             let b = decode::negate(shape.b, shape.negate_b, b);
-            decode::<E, H, 8>(shape.b, &b, &mut b_parts);
+            let mut b_parts = MaybeUninit::uninit();
+            let b_parts = decode::<E, H, 8>(shape.b, &b, &mut b_parts);
             let at = block * registers;
-            for ((rows, parts), d) in a_parts.iter().zip(d.iter_mut()) {
+            for (a, d) in a_parts.iter().zip(d.iter_mut()) {
                 let d = &mut d[at..at + registers];
-                let mut tile = [[0; 8]; 16];
+                let mut before = [[0; 32]; 4];
+                let mut c = fragment::ZEROS;
                 if scale_d {
-                    tile = fragment::tile(d);
+                    before[..registers].copy_from_slice(d);
+                    c = before.each_ref();
                 }
-                self.multiply_parts::<E, H>(8, (rows, parts), (&b, &b_parts), &mut tile);
-                fragment::store(&tile, d);
+                self.multiply_parts::<E, H>(8, *a, (&b, b_parts), &c, d);
             }
         }
+    }
+}
+
+/// Both operands as they came, for the model.
+struct Slow<'a> {
+    unit: &'a Unit,
+    a: &'a Rows,
+    b: &'a Columns,
+}
+
+impl dot::Slow for Slow<'_> {
+    #[cold]
+    #[inline(never)]
+    fn dot(&self, row: usize, lane: usize, first: usize, accumulator: u32) -> u32 {
+        let Unit { model, a, b, .. } = self.unit;
+        let chunk = first..first + model.chunk_words;
+        let row = self.a[row][chunk.clone()].iter().copied();
+        let column = self.b[chunk].iter().map(|words| words[lane]);
+        model.dot((*a, *b), row, column, accumulator)
     }
 }

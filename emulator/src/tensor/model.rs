@@ -93,7 +93,7 @@ impl Model {
         b: impl Iterator<Item = u32>,
         c: u32,
     ) -> u32 {
-        let mut terms = Terms::default();
+        let mut terms = Terms::new();
         for (a, b) in a.zip(b) {
             for (a, b) in unpack(elements.0, a).zip(unpack(elements.1, b)) {
                 terms.product(a, b);
@@ -145,7 +145,7 @@ fn unpack(element: Element, word: u32) -> impl Iterator<Item = Operand> {
 }
 
 /// `significand × 2^(exponent - fraction)`.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Default, Clone, Copy)]
 struct Term {
     negative: bool,
     significand: u128,
@@ -153,15 +153,32 @@ struct Term {
     fraction: i32,
 }
 
-#[derive(Debug, Default)]
+/// The products of a chunk, at most 32, and the accumulator.
+#[derive(Debug)]
 struct Terms {
-    finite: Vec<Term>,
+    finite: [Term; 33],
+    count: usize,
     is_nan: bool,
     positive_infinity: bool,
     negative_infinity: bool,
 }
 
 impl Terms {
+    fn new() -> Self {
+        Self {
+            finite: [Term::default(); 33],
+            count: 0,
+            is_nan: false,
+            positive_infinity: false,
+            negative_infinity: false,
+        }
+    }
+
+    fn push(&mut self, term: Term) {
+        self.finite[self.count] = term;
+        self.count += 1;
+    }
+
     fn infinity(&mut self, negative: bool) {
         if negative {
             self.negative_infinity = true;
@@ -197,7 +214,7 @@ impl Terms {
                 },
             ) => {
                 let fraction = (a.fraction + b.fraction) as i32;
-                self.finite.push(Term {
+                self.push(Term {
                     negative: negative != b_negative,
                     significand: u128::from(significand) * u128::from(b_significand),
                     exponent: exponent + b_exponent + fraction,
@@ -215,7 +232,7 @@ impl Terms {
                 negative,
                 significand,
                 exponent,
-            } => self.finite.push(Term {
+            } => self.push(Term {
                 negative,
                 significand: u128::from(significand),
                 exponent: exponent + c.fraction as i32,
@@ -236,8 +253,8 @@ impl Terms {
         if self.positive_infinity || self.negative_infinity {
             return infinity(model.output, self.negative_infinity);
         }
-        let largest = self
-            .finite
+        let finite = &self.finite[..self.count];
+        let largest = finite
             .iter()
             .filter(|term| term.significand != 0)
             .map(|term| term.exponent)
@@ -245,8 +262,7 @@ impl Terms {
         // A zero among the terms would raise the exponent to that of zero, which no largest exponent is below: the
         // accumulator's is higher, or it is zero itself.
         let unit = largest - model.fraction;
-        let sum: i128 = self
-            .finite
+        let sum: i128 = finite
             .iter()
             .map(|term| {
                 let shift = term.exponent - term.fraction - unit;

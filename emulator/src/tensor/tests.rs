@@ -37,6 +37,9 @@ fn is_fp8(element: Element) -> bool {
     matches!(element, Element::E4m3 | Element::E5m2)
 }
 
+const TAME: u32 = 4;
+const FULL: u32 = 5;
+
 #[derive(Debug)]
 struct Random(u64);
 
@@ -67,6 +70,12 @@ impl Random {
             // Tiny, subnormal and zero.
             2 if is_rare => any & 1 << (bits - 1),
             2 => with_field(self.below(u64::from(bias / 3 + 1)) as u32),
+            // All exponents of tame operands, and zero.
+            TAME if is_rare => any & 1 << (bits - 1),
+            TAME if exponent == 8 => with_field(bias - 30 + self.below(91) as u32),
+            TAME => with_field(self.below((1 << exponent) - 1) as u32),
+            // The largest below two: sums of products that do not fit with the accumulator.
+            FULL => bias << place | ((1 << place) - 1),
             // Now and then anything.
             _ if is_rare => any | ((1 << exponent) - 1) << place,
             _ => with_field(bias),
@@ -84,14 +93,20 @@ fn format_of(element: Element) -> (u32, u32, u32) {
     }
 }
 
-/// A case of one of `MMA_FORMS`; every row and every column has its own kind of numbers.
+/// A case of one of `MMA_FORMS`; every row and every column has its own kind of numbers. In half of the cases all of A and B are
+/// tame, and in half of those also C.
 fn random_case(form: usize, seed: u64) -> Case {
     let (a_type, b_type, accumulator, k) = MMA_FORMS[form];
     let mut random = Random(seed);
+    let tame = random.below(4);
     let mut numbers = |format: (u32, u32, u32), groups: usize, length: usize| -> Vec<u32> {
+        let modes: &[u32] = match (tame, groups) {
+            (0, _) | (1, 8 | 16) => &[0, TAME, FULL, FULL],
+            _ => &[0, 0, 0, 1, 1, 2, 3],
+        };
         let mut all = Vec::new();
         for _ in 0..groups {
-            let mode = [0, 0, 0, 1, 1, 2, 3][random.below(7) as usize];
+            let mode = modes[random.below(modes.len() as u64) as usize];
             all.extend((0..length).map(|_| random.number(format, mode)));
         }
         all
@@ -366,6 +381,136 @@ fn both_orders_of_memory_give_the_same_columns() {
     let steps =
         std::array::from_fn(|k| std::array::from_fn(|column| case.b[column * 16 + k] as u16));
     assert_eq!(columns_n_major(&steps), case.columns());
+}
+
+#[test]
+fn numbers_that_are_not_finite_reach_the_outputs_that_they_are_in() {
+    for (form, (a_type, _, accumulator, _)) in MMA_FORMS.iter().enumerate() {
+        for (seed, bits) in (0..40).zip(
+            [u32::MAX, 0x7f80_0000, 0xff80_0000, 0x7fff_ffff]
+                .iter()
+                .cycle(),
+        ) {
+            let (mut case, _) = small_case(form, seed);
+            let mut random = Random(seed);
+            let (exponent, fraction, low) = format_of(*a_type);
+            let special = bits >> (31 - exponent - fraction - low);
+            for _ in 0..random.below(3) {
+                let at = random.below(case.a.len() as u64) as usize;
+                case.a[at] = special;
+            }
+            for _ in 0..random.below(3) {
+                let at = random.below(case.b.len() as u64) as usize;
+                case.b[at] = special;
+            }
+            let c_special = if *accumulator == Accumulator::F16 {
+                bits >> 16 & 0xfc00
+            } else {
+                *bits
+            };
+            case.c[random.below(128) as usize] = c_special;
+            let generation = if is_fp8(*a_type) {
+                Generation::Ada
+            } else {
+                GENERATIONS[seed as usize % 3]
+            };
+            let shape = Mma {
+                n: 8,
+                k: case.k as u16,
+                a: case.a_type,
+                b: case.b_type,
+                accumulator: case.accumulator,
+                satfinite: false,
+            };
+            let expected = case.slow(&Model::mma(generation, &shape));
+            assert_same("mma", &case, &case.mma(generation, false), &expected);
+            assert_same(
+                "mma on arrays",
+                &case,
+                &case.mma_plain(generation, false),
+                &expected,
+            );
+        }
+    }
+}
+
+#[test]
+fn e4m3_is_exact_in_f16() {
+    use crate::arith::Round;
+    use crate::arith::format::{E4M3, F16};
+    for byte in 0..=255u32 {
+        let mut rows = Rows::default();
+        rows[0][0] = byte;
+        let [first, _] = decode::widen_rows(Element::E4m3, &rows);
+        let expected = F16.convert(&E4M3, u64::from(byte), Round::Near, false) as u32;
+        let is_nan = byte & 0x7f == 0x7f;
+        assert!(
+            first[0][0] == expected || is_nan && first[0][0] & 0x7fff > 0x7c00,
+            "{byte:02x}"
+        );
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn conversions_agree_with_arrays() {
+    if !has_avx2() {
+        return;
+    }
+    for high in 0..1u32 << 13 {
+        let words = std::array::from_fn(|i| (high * 8 + i as u32) | (high ^ 0x5a5a) << 16);
+        // All exponents that accumulators can have, with ties and what is next to them.
+        let floats: [f32; 8] = std::array::from_fn(|i| {
+            let low = [
+                0,
+                1,
+                0xfff,
+                0x1000,
+                0x1001,
+                0x1fff,
+                0x8000_0000,
+                0x8000_1000,
+            ][i];
+            f32::from_bits((high << 17 ^ low) & !(1 << 30) | (high & 1) << 30)
+        });
+        let plain = conversions::<Plain>(words, floats);
+        // SAFETY: the processor has AVX2 and F16C.
+        let found = unsafe { conversions_avx2(words, floats) };
+        assert_eq!(found, plain, "{words:x?} {floats:?}");
+    }
+}
+
+/// Bits of values that are not NaN, whose payload is nobody's business.
+fn bits(values: [f32; 8]) -> [u32; 8] {
+    values.map(|value| {
+        if value.is_nan() {
+            u32::MAX
+        } else {
+            value.to_bits()
+        }
+    })
+}
+
+#[inline(always)]
+fn conversions<E: Eight>(words: [u32; 8], floats: [f32; 8]) -> [[u32; 8]; 5] {
+    let [low, high] = E::f16_halves(E::load_words(&words));
+    let joined = E::f16_join(words.first_chunk().unwrap_or(&[0; 4]));
+    let floats = E::load_floats(&floats);
+    let [a, b, c, d] = E::f16_split(floats);
+    let rounded = E::f16_round(floats);
+    [
+        bits(bytemuck::cast(low)),
+        bits(bytemuck::cast(high)),
+        bits(bytemuck::cast(joined)),
+        bits(bytemuck::cast(rounded)),
+        [a, b, c, d, 0, 0, 0, 0],
+    ]
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,f16c")]
+fn conversions_avx2(words: [u32; 8], floats: [f32; 8]) -> [[u32; 8]; 5] {
+    conversions::<Avx2>(words, floats)
 }
 
 #[test]

@@ -7,6 +7,11 @@
     clippy::unwrap_used
 )] // a test; each file uses a part
 
+pub mod exact;
+pub mod floats;
+pub mod matrix;
+pub mod opcode;
+
 use bytemuck::Pod;
 use std::sync::Arc;
 use stepscope_emulator::check::Checks;

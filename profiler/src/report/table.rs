@@ -6,7 +6,16 @@ const STYLE: TableStyle =
     TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'));
 
 /// A table under construction.
-pub(super) struct Table {
+///
+/// ```
+/// use stepscope_profiler::report::Table;
+///
+/// let mut table = Table::new("lr", ["counter".to_owned(), "count".to_owned()]);
+/// table.row(["loads".to_owned(), "12".to_owned()]);
+/// assert_eq!(table.render().lines().last(), Some("loads        12"));
+/// ```
+#[derive(Debug)]
+pub struct Table {
     /// One letter per column: `l` or `r`.
     alignments: &'static str,
     header: Vec<String>,
@@ -15,7 +24,8 @@ pub(super) struct Table {
 }
 
 impl Table {
-    pub(super) fn new(alignments: &'static str, header: impl IntoIterator<Item = String>) -> Table {
+    /// A table with a column per header cell; `alignments` has one letter per column, `l` or `r`.
+    pub fn new(alignments: &'static str, header: impl IntoIterator<Item = String>) -> Table {
         Table {
             alignments,
             header: header.into_iter().collect(),
@@ -24,16 +34,18 @@ impl Table {
         }
     }
 
-    pub(super) fn row(&mut self, cells: impl IntoIterator<Item = String>) {
+    /// The next row.
+    pub fn row(&mut self, cells: impl IntoIterator<Item = String>) {
         self.rows.push(cells.into_iter().collect());
     }
 
     /// The last row, under a rule.
-    pub(super) fn total(&mut self, cells: impl IntoIterator<Item = String>) {
+    pub fn total(&mut self, cells: impl IntoIterator<Item = String>) {
         self.total = Some(cells.into_iter().collect());
     }
 
-    pub(super) fn render(self) -> String {
+    /// The table's lines, without a line feed at the end.
+    pub fn render(self) -> String {
         let aligned = |cells: Vec<String>| {
             cells
                 .into_iter()

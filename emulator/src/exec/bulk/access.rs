@@ -3,18 +3,19 @@
 use std::ops::Range;
 
 use super::super::observe::{self, Memory};
-use super::super::state::{Group, Warp, Worker};
+use super::super::state::{Async, Group, Warp, Worker};
 use super::super::{copy, race};
 use crate::check::finding::{FindingKind, Instance};
 use crate::error::Error;
 
 /// An access that a bulk copy of a lane makes.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Site {
-    pub(super) lane: usize,
-    pub(super) pc: u32,
-    pub(super) is_write: bool,
-    pub(super) is_atomic: bool,
+pub(in super::super) struct Site {
+    pub(in super::super) lane: usize,
+    pub(in super::super) pc: u32,
+    pub(in super::super) is_write: bool,
+    pub(in super::super) is_atomic: bool,
+    pub(in super::super) kind: Async,
 }
 
 /// Checks and counts bytes of global memory that a copy touches; whether it may.
@@ -81,16 +82,7 @@ pub(super) fn global(
         );
     }
     if w.launch.checks.race {
-        race::race_async_global(
-            w,
-            g,
-            warp,
-            site.lane,
-            range,
-            site.is_write,
-            site.is_atomic,
-            site.pc,
-        );
+        race::race_async_global(w, g, warp, range, site);
     }
     Ok(true)
 }
@@ -127,12 +119,27 @@ pub(super) fn shared(
         )?;
         return Ok(false);
     }
+    if rank != warp.rank && g.blocks[rank].threads == 0 {
+        observe::illegal(
+            w,
+            g,
+            warp,
+            site.lane,
+            FindingKind::UseAfterFree,
+            what,
+            site.pc,
+        )?;
+        return Ok(false);
+    }
     let (start, end) = (range.start as usize, range.end as usize);
     if w.launch.checks.init {
         let defined = &mut g.blocks[rank].defined[start..end];
+        // A reduction reads what it adds to.
+        let reads_undefined = (!site.is_write || site.is_atomic) && defined.contains(&0);
         if site.is_write {
             defined.fill(1);
-        } else if defined.contains(&0) {
+        }
+        if reads_undefined {
             observe::report(
                 w,
                 g,
@@ -148,7 +155,13 @@ pub(super) fn shared(
         let busy = g.blocks[rank].in_flight[start / 4..end.div_ceil(4)]
             .iter()
             .any(|&count| count > 0);
-        if busy && let Some((other_pc, other)) = copy::find(g, warp, rank, range.start, bytes) {
+        // Reductions do not disturb one another.
+        let other = match (busy, site.is_atomic) {
+            (false, _) => None,
+            (true, false) => copy::find(g, warp, rank, range.start, bytes),
+            (true, true) => g.bulk.find(g, rank, range.start, bytes, true),
+        };
+        if let Some((other_pc, other)) = other {
             let instance = Instance {
                 other: Some(other),
                 ..observe::instance(g, warp, site.lane, what)
@@ -156,7 +169,7 @@ pub(super) fn shared(
             w.findings
                 .add(FindingKind::MissingWait, site.pc, other_pc, instance);
         }
-        race::race_async(w, g, warp, site.lane, rank, range, site.is_write, site.pc);
+        race::race_async(w, g, warp, rank, range, site);
     }
     Ok(true)
 }
@@ -181,6 +194,7 @@ pub(in super::super) fn check_read(
             pc,
             is_write: false,
             is_atomic: false,
+            kind: Async::Wgmma,
         },
     )
 }

@@ -1,24 +1,24 @@
 //! Bulk copies, plain and of tensor tiles: each is made when it is waited for and not before.
 
 mod access;
+mod plain;
 mod tensor;
 
 use std::collections::HashMap;
 use std::ops::Range;
 
-pub(super) use access::check_read;
-use access::{Site, global, shared};
+pub(super) use access::{Site, check_read};
+use plain::plain;
 use tensor::tensor;
 
 use super::atomic;
 use super::copy::Batch;
 use super::mbarrier;
 use super::memory::{lanes, set_word, word};
-use super::observe::{self, Memory, RANK_SHIFT, rank_of};
-use super::state::{Group, Warp, Worker};
+use super::observe::{RANK_SHIFT, rank_of};
+use super::state::{Async, Group, Warp, Worker};
 use crate::check::clock::Clock;
 use crate::check::finding::{FindingKind, Instance};
-use crate::check::race::Stamp;
 use crate::error::Error;
 use crate::memory::window::{self, Place};
 use crate::program::op::{BulkOp, Space};
@@ -85,25 +85,43 @@ struct Piece {
 #[derive(Debug, Clone)]
 enum Source {
     Global(u64),
+    /// Global memory, of floats that are rounded to tf32 on their way.
+    Tf32(u64),
     /// Shared memory of a block of the group.
     Shared(usize, u32),
     /// What stands for elements outside of a tensor: a pattern of two bytes.
     Fill(u16),
 }
 
+impl What {
+    /// Whether it takes shared memory of a block to another.
+    fn reads(&self, rank: usize) -> bool {
+        let Self::Load { pieces, .. } = self else {
+            return false;
+        };
+        let mut sources = pieces.iter().map(|piece| &piece.source);
+        sources.any(|source| matches!(source, Source::Shared(from, _) if *from == rank))
+    }
+}
+
 impl Queue {
-    /// The copy under way to a place of a block's shared memory: its instruction and thread.
+    /// The copy under way to a place of a block's shared memory: its instruction and thread. Another reduction is none where
+    /// that is asked for.
     pub(super) fn find(
         &self,
         g: &Group,
         rank: usize,
         from: u32,
         bytes: u32,
+        skips_reductions: bool,
     ) -> Option<(u32, (u32, u32))> {
         self.pending.iter().find_map(|pending| match &pending.what {
             What::Load {
-                rank: to, pieces, ..
-            } if *to == rank => {
+                rank: to,
+                pieces,
+                reduction,
+                ..
+            } if *to == rank && !(skips_reductions && reduction.is_some()) => {
                 let hit = pieces
                     .iter()
                     .any(|piece| piece.shared < from + bytes && from < piece.shared + piece.bytes);
@@ -205,14 +223,7 @@ fn deliver(w: &mut Worker<'_>, g: &mut Group, pending: Pending) {
             for batch in &batches {
                 super::copy::put(w, g, rank, batch);
                 if w.launch.checks.race {
-                    let stamp = Stamp::new(
-                        clock.of(pending.slot),
-                        pending.slot,
-                        pending.lane as usize,
-                        pending.pc,
-                        false,
-                    );
-                    batch.stamp(g, rank, stamp);
+                    batch.stamp(g, rank, clock.of(pending.slot), pending.slot);
                 }
             }
             // The copies happened before the arrival that they stand for.
@@ -238,8 +249,8 @@ fn deliver(w: &mut Worker<'_>, g: &mut Group, pending: Pending) {
             let mut clock = Clock::default();
             if w.launch.checks.race {
                 // What the barrier orders is the copy, not what its thread did besides.
-                clock = Clock::new(g.index, g.async_slot(0) as usize);
-                clock.raise(g.async_slot(pending.slot), pending.time + 1);
+                clock = Clock::new(g.index, g.warps());
+                clock.raise(g.async_slot(Async::Load, pending.slot), pending.time + 1);
             }
             if let Some((rank, offset)) = pending.barrier {
                 mbarrier::deliver(w, g, rank, offset, bytes, &clock);
@@ -268,9 +279,15 @@ fn fill(
     let (start, bytes) = (piece.shared as usize, piece.bytes as usize);
     let mut data = vec![0; bytes];
     match piece.source {
-        Source::Global(address) => {
+        Source::Global(address) | Source::Tf32(address) => {
             if let Some(allocation) = w.launch.memory.find(address, &mut w.hint) {
                 allocation.read(address - allocation.base, &mut data);
+            }
+            if let Source::Tf32(_) = piece.source {
+                for at in (0..bytes).step_by(4) {
+                    let rounded = round_to_tf32(word(&data, at, 4) as u32);
+                    set_word(&mut data, at, 4, u64::from(rounded));
+                }
             }
         }
         Source::Shared(from, at) => {
@@ -304,6 +321,14 @@ fn fill(
             }
         }
     }
+}
+
+/// A float with 10 bits of fraction: the nearest, or of two the even one.
+fn round_to_tf32(bits: u32) -> u32 {
+    if f32::from_bits(bits).is_nan() {
+        return bits;
+    }
+    (bits + 0xfff + (bits >> 13 & 1)) & !0x1fff
 }
 
 /// Writes a piece of shared memory to global memory.
@@ -463,7 +488,7 @@ fn wait(w: &mut Worker<'_>, g: &mut Group, warp: &mut Warp, lane: u32, keep: Opt
             let pending = g.bulk.pending.remove(index);
             let time = pending.time;
             deliver(w, g, pending);
-            warp.clock.raise(g.async_slot(slot), time + 1);
+            warp.clock.raise(g.async_slot(Async::Store, slot), time + 1);
         } else {
             index += 1;
         }
@@ -499,7 +524,7 @@ pub(super) fn before_exit(w: &mut Worker<'_>, g: &mut Group, warp: &mut Warp, ma
         .bulk
         .pending
         .iter()
-        .position(|p| p.barrier.is_some_and(|(to, _)| to == rank))
+        .position(|p| p.barrier.is_some_and(|(to, _)| to == rank) || p.what.reads(rank))
     {
         let pending = g.bulk.pending.remove(index);
         if w.launch.checks.race && !matches!(pending.what, What::Copies { .. }) {
@@ -552,110 +577,6 @@ fn push(
         barrier,
         group: None,
     });
-}
-
-fn plain(
-    w: &mut Worker<'_>,
-    g: &mut Group,
-    warp: &mut Warp,
-    way: BulkWay,
-    (to, from, barrier): (&At, &At, Option<&At>),
-    reduction: Option<BulkReduction>,
-    r: &[u32],
-    lane: usize,
-    pc: u32,
-) -> Result<(), Error> {
-    let (target, source) = (
-        address(warp, to, r[0], lane),
-        address(warp, from, r[1], lane),
-    );
-    let bytes = warp.registers.r32(r[2])[lane];
-    let site = Site {
-        lane,
-        pc,
-        is_write: false,
-        is_atomic: false,
-    };
-    if (target | source | u64::from(bytes)) & 15 != 0 {
-        let what = Memory {
-            space: "global",
-            address: source,
-            bytes,
-            allocation: None,
-        };
-        return observe::illegal(w, g, warp, lane, FindingKind::Misaligned, what, pc);
-    }
-    w.counters[pc as usize].bulk_bytes += u64::from(bytes);
-    if bytes == 0 {
-        return Ok(());
-    }
-    let barrier = barrier_of(warp, barrier, *r.get(3).unwrap_or(&0), lane);
-    let offset = |address: u64| (address & ((1 << RANK_SHIFT) - 1)) as u32;
-    let length = u64::from(bytes);
-    if way == BulkWay::Store {
-        let (rank, start) = (rank_of(warp, source, None), offset(source));
-        let is_atomic = reduction.is_some();
-        if shared(w, g, warp, rank, start..start.saturating_add(bytes), site)?
-            && global(
-                w,
-                g,
-                warp,
-                target..target.saturating_add(length),
-                Site {
-                    is_write: true,
-                    is_atomic,
-                    ..site
-                },
-            )?
-        {
-            let what = What::Store {
-                rank,
-                pieces: vec![(start, target, bytes)],
-                reduction,
-            };
-            push(g, warp, what, None, lane, pc);
-        }
-        return Ok(());
-    }
-    let fetched = if way == BulkWay::Across {
-        let (rank, start) = (rank_of(warp, source, None), offset(source));
-        shared(w, g, warp, rank, start..start.saturating_add(bytes), site)?
-            .then_some(Source::Shared(rank, start))
-    } else {
-        global(w, g, warp, source..source.saturating_add(length), site)?
-            .then_some(Source::Global(source))
-    };
-    let Some(fetched) = fetched else {
-        return Ok(());
-    };
-    let start = offset(target);
-    for (rank, barrier) in destinations(g, warp, way, target, barrier, r, lane) {
-        let write = Site {
-            is_write: true,
-            ..site
-        };
-        if shared(w, g, warp, rank, start..start.saturating_add(bytes), write)? {
-            let pieces = vec![Piece {
-                shared: start,
-                bytes,
-                source: fetched.clone(),
-            }];
-            push(
-                g,
-                warp,
-                What::Load {
-                    rank,
-                    pieces,
-                    bytes: length,
-                    reduction,
-                },
-                barrier,
-                lane,
-                pc,
-            );
-        }
-    }
-    Ok(())
 }
 
 /// The blocks that a load goes to, each with its barrier.

@@ -2,8 +2,9 @@
 
 use std::ops::Range;
 
+use super::super::mbarrier;
 use super::super::observe::{self, Memory, RANK_SHIFT, rank_of};
-use super::super::state::{Group, Warp, Worker};
+use super::super::state::{Async, Group, Warp, Worker};
 use super::access::{Site, global, shared};
 use super::{Piece, Source, What, address, barrier_of, destinations, push};
 use crate::check::finding::FindingKind;
@@ -153,6 +154,7 @@ pub(super) fn tensor(
         pc,
         is_write: false,
         is_atomic: false,
+        kind: Async::Load,
     };
     let mut pieces = Vec::new();
     for run in tile::runs(&map, &coordinates) {
@@ -180,15 +182,21 @@ pub(super) fn tensor(
             );
             add(first..begin, Source::Fill(map.fill.pattern()));
             if let Some(address) = run.global {
-                add(
-                    begin..end,
-                    Source::Global(address + (begin - inside.start.min(begin)) as u64),
-                );
+                let from = address + (begin - inside.start.min(begin)) as u64;
+                let source = if map.element.is_rounded_to_tf32() {
+                    Source::Tf32(from)
+                } else {
+                    Source::Global(from)
+                };
+                add(begin..end, source);
             }
             add(end.max(begin)..last, Source::Fill(map.fill.pattern()));
         }
     }
     for (rank, barrier) in destinations(g, warp, way, target, barrier, r, lane) {
+        if let Some(barrier) = barrier {
+            mbarrier::check_signal(w, g, warp, rank, barrier, lane, pc);
+        }
         for piece in &pieces {
             shared(
                 w,
@@ -230,6 +238,7 @@ fn tensor_store(
         pc,
         is_write: false,
         is_atomic: false,
+        kind: Async::Store,
     };
     let write = Site {
         is_write: true,

@@ -107,6 +107,7 @@ fn program(seed: u64, length: u32) -> Program {
             line: 0,
             location: 0,
             watched: false,
+            writes_operand: false,
         });
         code.pool
             .extend(destinations.iter().chain(&sources).map(|reg| reg.0));
@@ -275,6 +276,7 @@ fn chain(length: u32, branch_every: u32) -> Code {
             line: 0,
             location: 0,
             watched: false,
+            writes_operand: false,
         });
         code.pool
             .extend(&registers[..if pc == 0 { 1 } else { registers.len() }]);

@@ -20,7 +20,8 @@ fn label_name(o: &[Operand], index: usize) -> Result<&str, String> {
     }
 }
 
-pub(super) fn bra(b: &mut Builder<'_>, o: &[Operand]) -> Decoded {
+pub(super) fn bra(b: &mut Builder<'_>, m: Modifiers<'_>, o: &[Operand]) -> Decoded {
+    m.only(&["uni"])?;
     let name = label_name(o, 0)?;
     let target = b.label(name).ok_or_else(|| format!("no label `{name}`"))?;
     b.emit(Op::Branch { target }, &[], &[]);
@@ -29,8 +30,9 @@ pub(super) fn bra(b: &mut Builder<'_>, o: &[Operand]) -> Decoded {
 
 /// `brx.idx index, table`.
 pub(super) fn brx(b: &mut Builder<'_>, m: Modifiers<'_>, o: &[Operand]) -> Decoded {
+    m.only(&["idx", "uni"])?;
     if !m.has("idx") {
-        return Err("this form".into());
+        return Err("without .idx".into());
     }
     let index = source(b, o, 0, Width::B32)?;
     let name = label_name(o, 1)?;
@@ -58,7 +60,21 @@ pub(super) fn barrier(b: &mut Builder<'_>, base: &str, m: Modifiers<'_>, o: &[Op
         b.emit(op, &[], &[]);
         return Ok(());
     }
+    m.only(&[
+        "cta", "warp", "sync", "arrive", "red", "aligned", "popc", "and", "or",
+    ])?;
+    if ["sync", "arrive", "red"]
+        .iter()
+        .filter(|name| m.has(name))
+        .count()
+        != 1
+    {
+        return Err("none of .sync, .arrive and .red".into());
+    }
     if m.has("warp") {
+        if !m.has("sync") {
+            return Err("without .sync".into());
+        }
         let mask = source(b, o, 0, Width::B32)?;
         b.emit(Op::WarpSync, &[], &[mask]);
         return Ok(());
@@ -69,8 +85,10 @@ pub(super) fn barrier(b: &mut Builder<'_>, base: &str, m: Modifiers<'_>, o: &[Op
         } else {
             let reduction = if m.has("and") {
                 Reduction::All
-            } else {
+            } else if m.has("or") {
                 Reduction::Any
+            } else {
+                return Err("this reduction".into());
             };
             (reduction, predicate_destination(b, operand(o, 0)?)?)
         };
@@ -116,6 +134,7 @@ pub(super) fn barrier(b: &mut Builder<'_>, base: &str, m: Modifiers<'_>, o: &[Op
 }
 
 pub(super) fn shfl(b: &mut Builder<'_>, m: Modifiers<'_>, o: &[Operand]) -> Decoded {
+    m.only(&["sync", "up", "down", "bfly", "idx"])?;
     if !m.has("sync") {
         return Err("without .sync".into());
     }
@@ -125,8 +144,10 @@ pub(super) fn shfl(b: &mut Builder<'_>, m: Modifiers<'_>, o: &[Operand]) -> Deco
         Shuffle::Down
     } else if m.has("bfly") {
         Shuffle::Butterfly
-    } else {
+    } else if m.has("idx") {
         Shuffle::Index
+    } else {
+        return Err("without a mode".into());
     };
     let mut d = Vec::new();
     match operand(o, 0)? {
@@ -154,6 +175,7 @@ pub(super) fn shfl(b: &mut Builder<'_>, m: Modifiers<'_>, o: &[Operand]) -> Deco
 }
 
 pub(super) fn vote(b: &mut Builder<'_>, m: Modifiers<'_>, o: &[Operand]) -> Decoded {
+    m.only(&["sync", "all", "any", "uni", "ballot"])?;
     if !m.has("sync") {
         return Err("without .sync".into());
     }
@@ -163,8 +185,10 @@ pub(super) fn vote(b: &mut Builder<'_>, m: Modifiers<'_>, o: &[Operand]) -> Deco
         Vote::All
     } else if m.has("any") {
         Vote::Any
-    } else {
+    } else if m.has("uni") {
         Vote::Uni
+    } else {
+        return Err("without a mode".into());
     };
     let d = if vote == Vote::Ballot {
         destination(b, o, 0, Width::B32)?
@@ -177,11 +201,15 @@ pub(super) fn vote(b: &mut Builder<'_>, m: Modifiers<'_>, o: &[Operand]) -> Deco
 }
 
 pub(super) fn match_(b: &mut Builder<'_>, m: Modifiers<'_>, o: &[Operand]) -> Decoded {
-    let width = if m.last_type()? == "b64" {
-        Width::B64
-    } else {
-        Width::B32
+    m.only(&["any", "all", "sync"])?;
+    let width = match m.last_type()? {
+        "b64" => Width::B64,
+        "b32" => Width::B32,
+        ty => return Err(format!("the type .{ty}")),
     };
+    if !m.has("sync") || m.has("any") == m.has("all") {
+        return Err("without .sync and one of .any and .all".into());
+    }
     let mut d = Vec::new();
     match operand(o, 0)? {
         Operand::Pair(value, predicate) => {
@@ -226,13 +254,15 @@ pub(super) fn redux(b: &mut Builder<'_>, m: Modifiers<'_>, o: &[Operand]) -> Dec
     Ok(())
 }
 
-pub(super) fn activemask(b: &mut Builder<'_>, o: &[Operand]) -> Decoded {
+pub(super) fn activemask(b: &mut Builder<'_>, m: Modifiers<'_>, o: &[Operand]) -> Decoded {
+    m.only(&[])?;
     let d = destination(b, o, 0, Width::B32)?;
     b.emit(Op::ActiveMask, &[d], &[]);
     Ok(())
 }
 
-pub(super) fn elect(b: &mut Builder<'_>, o: &[Operand]) -> Decoded {
+pub(super) fn elect(b: &mut Builder<'_>, m: Modifiers<'_>, o: &[Operand]) -> Decoded {
+    m.only(&["sync"])?;
     let Operand::Pair(lane, predicate) = operand(o, 0)? else {
         return Err("this form".into());
     };

@@ -1,13 +1,14 @@
 //! Moves, conversions, comparisons and selections.
 
 use super::{
-    Decoded, Modifiers, destination, destination_operand, elements, integer_type, operand,
+    Decoded, Modifiers, destination, destination_operand, elements, exactly, integer_type, operand,
     predicate_destination, predicate_source, register_width, source, source_operand,
 };
 use crate::arith::Round;
 use crate::arith::convert::{Conversion, Kind};
+use crate::arith::float::Test;
 use crate::program::builder::{Builder, Reg, RegKind};
-use crate::program::op::{Bool, Compare, CompareType, Op, Width};
+use crate::program::op::{Bool, Compare, CompareType, HalfType, Op, Packed, Width};
 use crate::ptx::ast::Operand;
 
 /// Bits of a width.
@@ -20,6 +21,8 @@ fn bits(width: Width) -> u32 {
 }
 
 pub(super) fn mov(b: &mut Builder<'_>, m: Modifiers<'_>, o: &[Operand]) -> Decoded {
+    m.only(&[])?;
+    exactly(o, 2)?;
     let ty = m.last_type()?;
     if ty == "pred" {
         let d = predicate_destination(b, operand(o, 0)?)?;
@@ -82,9 +85,7 @@ pub(super) fn logic(b: &mut Builder<'_>, base: &str, o: &[Operand]) -> Decoded {
     for operand in o.iter().skip(1).take(if op == Bool::Not { 1 } else { 2 }) {
         s.push(positive(b, operand)?);
     }
-    if s.len() != if op == Bool::Not { 1 } else { 2 } {
-        return Err("too few operands".into());
-    }
+    exactly(o, if op == Bool::Not { 2 } else { 3 })?;
     b.emit(Op::Pred(op), &[d], &s);
     Ok(())
 }
@@ -122,7 +123,26 @@ pub(super) fn cvt(b: &mut Builder<'_>, m: Modifiers<'_>, o: &[Operand]) -> Decod
     let [to, from] = types[..] else {
         return Err("this form".into());
     };
+    exactly(
+        o,
+        if to.ends_with("x2") && !from.ends_with("x2") {
+            3
+        } else {
+            2
+        },
+    )?;
     let integral = ["rni", "rzi", "rmi", "rpi"].iter().any(|name| m.has(name));
+    let is_float = |ty: &str| matches!(Kind::parse(ty), Some(Kind::Float(_)));
+    if integral && is_float(to) && to != from {
+        return Err("rounding to an integer between two floating-point types".into());
+    }
+    let element = to.strip_suffix("x2").unwrap_or(to);
+    if m.has("relu") && !matches!(element, "f16" | "bf16" | "tf32" | "e4m3" | "e5m2") {
+        return Err(format!("the modifier .relu with the type .{to}"));
+    }
+    if m.has("ftz") && to != "f32" && from != "f32" {
+        return Err("the modifier .ftz without the type .f32".into());
+    }
     let round = if m.has("rz") || m.has("rzi") {
         Round::Zero
     } else if m.has("rm") || m.has("rmi") {
@@ -222,10 +242,13 @@ fn comparison(m: Modifiers<'_>) -> Option<Compare> {
 }
 
 fn compare_type(ty: &str, ftz: bool) -> Result<(CompareType, Width), String> {
+    if ftz && !matches!(ty, "f32" | "f16") {
+        return Err(format!("the modifier .ftz with the type .{ty}"));
+    }
     Ok(match ty {
         "f32" => (CompareType::F32 { ftz }, Width::B32),
         "f64" => (CompareType::F64, Width::B64),
-        "f16" => (CompareType::F16, Width::B16),
+        "f16" => (CompareType::F16 { ftz }, Width::B16),
         "bf16" => (CompareType::Bf16, Width::B16),
         "f16x2" | "bf16x2" | "pred" => return Err(format!("the type .{ty}")),
         _ => {
@@ -254,9 +277,63 @@ fn combination(m: Modifiers<'_>) -> Option<Bool> {
     }
 }
 
-pub(super) fn setp(b: &mut Builder<'_>, m: Modifiers<'_>, o: &[Operand]) -> Decoded {
+const COMPARE_MODIFIERS: &[&str] = &[
+    "eq", "ne", "lt", "le", "gt", "ge", "lo", "ls", "hi", "hs", "equ", "neu", "ltu", "leu", "gtu",
+    "geu", "num", "nan", "and", "or", "xor", "ftz",
+];
+
+/// The comparison of a type: the unordered ones and `.num` exist for floating point, `.lo` and its kind for unsigned integers.
+fn checked_comparison(m: Modifiers<'_>, ty: &str) -> Result<Compare, String> {
+    m.only(COMPARE_MODIFIERS)?;
     let op = comparison(m).ok_or("this comparison")?;
-    let (ty, width) = compare_type(m.last_type()?, m.has("ftz"))?;
+    let is_float = ty.contains('f');
+    let of_floats = !matches!(
+        op,
+        Compare::Eq | Compare::Ne | Compare::Lt | Compare::Le | Compare::Gt | Compare::Ge
+    );
+    let is_unsigned = ["lo", "ls", "hi", "hs"].iter().any(|name| m.has(name));
+    if of_floats && !is_float || is_unsigned && !ty.starts_with('u') {
+        return Err(format!("this comparison with the type .{ty}"));
+    }
+    Ok(op)
+}
+
+/// The format of packed halves.
+fn half_type(ty: &str, ftz: bool) -> Option<HalfType> {
+    match ty {
+        "f16x2" => Some(HalfType::F16 { ftz }),
+        "bf16x2" if !ftz => Some(HalfType::Bf16),
+        _ => None,
+    }
+}
+
+/// An operation with a predicate, and whether that is negated.
+type Combine = Option<(Bool, bool)>;
+
+/// The two values of a comparison, and the predicate that its result is combined with.
+fn compared(
+    b: &mut Builder<'_>,
+    m: Modifiers<'_>,
+    o: &[Operand],
+    width: Width,
+) -> Result<(Vec<Reg>, Combine), String> {
+    let combine = combination(m);
+    exactly(o, 3 + usize::from(combine.is_some()))?;
+    let mut s = vec![source(b, o, 1, width)?, source(b, o, 2, width)?];
+    let Some(op) = combine else {
+        return Ok((s, None));
+    };
+    let (reg, negated) = predicate_source(b, operand(o, 3)?)?;
+    s.push(reg);
+    Ok((s, Some((op, negated))))
+}
+
+pub(super) fn setp(b: &mut Builder<'_>, m: Modifiers<'_>, o: &[Operand]) -> Decoded {
+    let name = m.last_type()?;
+    let op = checked_comparison(m, name)?;
+    if m.types().count() != 1 {
+        return Err("this number of types".into());
+    }
     let mut d = Vec::new();
     match operand(o, 0)? {
         Operand::Pair(p, q) => {
@@ -265,13 +342,17 @@ pub(super) fn setp(b: &mut Builder<'_>, m: Modifiers<'_>, o: &[Operand]) -> Deco
         }
         p => d.push(predicate_destination(b, p)?),
     }
-    let mut s = vec![source(b, o, 1, width)?, source(b, o, 2, width)?];
-    let mut combine = None;
-    if let Some(bool_op) = combination(m) {
-        let (reg, negated) = predicate_source(b, operand(o, 3)?)?;
-        s.push(reg);
-        combine = Some((bool_op, negated));
+    if let Some(half) = half_type(name, m.has("ftz")) {
+        if d.len() != 2 {
+            return Err("one destination for two halves".into());
+        }
+        let (s, combine) = compared(b, m, o, Width::B32)?;
+        let op = Packed::Compare { op, half, combine };
+        b.emit(Op::Packed(op), &d, &s);
+        return Ok(());
     }
+    let (ty, width) = compare_type(name, m.has("ftz"))?;
+    let (s, combine) = compared(b, m, o, width)?;
     b.emit(
         Op::Compare {
             op,
@@ -286,28 +367,45 @@ pub(super) fn setp(b: &mut Builder<'_>, m: Modifiers<'_>, o: &[Operand]) -> Deco
 }
 
 pub(super) fn set(b: &mut Builder<'_>, m: Modifiers<'_>, o: &[Operand]) -> Decoded {
-    let op = comparison(m).ok_or("this comparison")?;
     let types: Vec<&str> = m.types().collect();
     let [to, from] = types[..] else {
-        return Err("this form".into());
+        return Err("this number of types".into());
     };
-    if !matches!(to, "u32" | "s32" | "b32" | "f32") {
-        return Err(format!("the type .{to}"));
+    let op = checked_comparison(m, from)?;
+    if let Some(half) = half_type(from, m.has("ftz")) {
+        let one = match to {
+            "f16x2" => 0x3c00,
+            "bf16x2" => 0x3f80,
+            "u32" | "s32" => 0xffff,
+            _ => return Err(format!("the type .{to}")),
+        };
+        let d = destination(b, o, 0, Width::B32)?;
+        let (s, combine) = compared(b, m, o, Width::B32)?;
+        let op = Packed::Set {
+            op,
+            half,
+            one,
+            combine,
+        };
+        b.emit(Op::Packed(op), &[d], &s);
+        return Ok(());
     }
+    let (one, to_width) = match to {
+        "u32" | "s32" => (u32::MAX, Width::B32),
+        "f32" => (1f32.to_bits(), Width::B32),
+        "u16" | "s16" => (0xffff, Width::B16),
+        "f16" => (0x3c00, Width::B16),
+        "bf16" => (0x3f80, Width::B16),
+        _ => return Err(format!("the type .{to}")),
+    };
     let (ty, width) = compare_type(from, m.has("ftz"))?;
-    let d = destination(b, o, 0, Width::B32)?;
-    let mut s = vec![source(b, o, 1, width)?, source(b, o, 2, width)?];
-    let mut combine = None;
-    if let Some(bool_op) = combination(m) {
-        let (reg, negated) = predicate_source(b, operand(o, 3)?)?;
-        s.push(reg);
-        combine = Some((bool_op, negated));
-    }
+    let d = destination(b, o, 0, to_width)?;
+    let (s, combine) = compared(b, m, o, width)?;
     b.emit(
         Op::Set {
             op,
             ty,
-            float: to == "f32",
+            one,
             combine,
         },
         &[d],
@@ -317,6 +415,8 @@ pub(super) fn set(b: &mut Builder<'_>, m: Modifiers<'_>, o: &[Operand]) -> Decod
 }
 
 pub(super) fn selp(b: &mut Builder<'_>, m: Modifiers<'_>, o: &[Operand]) -> Decoded {
+    m.only(&[])?;
+    exactly(o, 4)?;
     let ty = m.last_type()?;
     let (width, _) = integer_type(ty).ok_or_else(|| format!("the type .{ty}"))?;
     let d = destination(b, o, 0, width)?;
@@ -329,13 +429,15 @@ pub(super) fn selp(b: &mut Builder<'_>, m: Modifiers<'_>, o: &[Operand]) -> Deco
 
 /// `slct d, a, b, c`: a where c ≥ 0.
 pub(super) fn slct(b: &mut Builder<'_>, m: Modifiers<'_>, o: &[Operand]) -> Decoded {
+    m.only(&["ftz"])?;
+    exactly(o, 4)?;
     let types: Vec<&str> = m.types().collect();
     let [ty, by] = types[..] else {
         return Err("this form".into());
     };
     let (width, _) = integer_type(ty).ok_or_else(|| format!("the type .{ty}"))?;
     let compare = match by {
-        "s32" => CompareType::Signed(Width::B32),
+        "s32" if !m.has("ftz") => CompareType::Signed(Width::B32),
         "f32" => CompareType::F32 { ftz: m.has("ftz") },
         _ => return Err(format!("the type .{by}")),
     };
@@ -344,6 +446,7 @@ pub(super) fn slct(b: &mut Builder<'_>, m: Modifiers<'_>, o: &[Operand]) -> Deco
     let c = source(b, o, 3, Width::B32)?;
     let zero = b.bits(0, Width::B32);
     let p = b.fresh(RegKind::Predicate);
+    let guard = b.guard.take();
     b.emit(
         Op::Compare {
             op: Compare::Ge,
@@ -354,31 +457,34 @@ pub(super) fn slct(b: &mut Builder<'_>, m: Modifiers<'_>, o: &[Operand]) -> Deco
         &[p],
         &[c, zero],
     );
+    b.guard = guard;
     b.emit(Op::Select(width), &[d], &[s[0], s[1], p]);
     Ok(())
 }
 
-/// `testp` of what a comparison can answer.
 pub(super) fn testp(b: &mut Builder<'_>, m: Modifiers<'_>, o: &[Operand]) -> Decoded {
-    let ty = m.last_type()?;
-    let (compare, width) = compare_type(ty, false)?;
-    let op = match m.all.first() {
-        Some(&"notanumber") => Compare::Nan,
-        Some(&"number") => Compare::Num,
-        _ => return Err("this test".into()),
+    let (test, ty) = match *m.all {
+        [test, ty] => (test, ty),
+        _ => return Err("this form".into()),
     };
+    let test = match test {
+        "finite" => Test::Finite,
+        "infinite" => Test::Infinite,
+        "number" => Test::Number,
+        "notanumber" => Test::NotANumber,
+        "normal" => Test::Normal,
+        "subnormal" => Test::Subnormal,
+        _ => return Err(format!("the modifier .{test}")),
+    };
+    let (width, wide) = match ty {
+        "f32" => (Width::B32, false),
+        "f64" => (Width::B64, true),
+        _ => return Err(format!("the type .{ty}")),
+    };
+    exactly(o, 2)?;
     let d = predicate_destination(b, operand(o, 0)?)?;
     let s = source(b, o, 1, width)?;
-    b.emit(
-        Op::Compare {
-            op,
-            ty: compare,
-            combine: None,
-            second: false,
-        },
-        &[d],
-        &[s, s],
-    );
+    b.emit(Op::Test { test, wide }, &[d], &[s]);
     Ok(())
 }
 

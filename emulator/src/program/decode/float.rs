@@ -1,6 +1,6 @@
 //! Floating-point arithmetic and approximations.
 
-use super::{Decoded, Modifiers, destination, source};
+use super::{Decoded, Modifiers, destination, exactly, source};
 use crate::arith::Round;
 use crate::arith::approx::Approx;
 use crate::program::builder::Builder;
@@ -19,7 +19,7 @@ fn precision(ty: &str) -> Option<(Precision, Width)> {
     })
 }
 
-pub(super) fn mode(m: Modifiers<'_>) -> Mode {
+fn mode(m: Modifiers<'_>) -> Mode {
     let round = if m.has("rz") {
         Round::Zero
     } else if m.has("rm") {
@@ -35,19 +35,42 @@ pub(super) fn mode(m: Modifiers<'_>) -> Mode {
         sat: m.has("sat"),
         nan: m.has("NaN"),
         relu: m.has("relu"),
+        xorsign: m.has("xorsign"),
+        approx: false,
+    }
+}
+
+/// What may stand beside the type, by format: an instruction that has a modifier in one may not have it in another.
+fn modifiers(base: &str, precision: Precision) -> &'static [&'static str] {
+    use Precision::{Bf16, Bf16x2, F16, F16x2, F32, F64};
+    match (base, precision) {
+        ("add" | "sub" | "mul" | "fma" | "mad", F32) => &["rn", "rz", "rm", "rp", "ftz", "sat"],
+        ("add" | "sub" | "mul" | "fma" | "mad", F64) => &["rn", "rz", "rm", "rp"],
+        ("add" | "sub" | "mul", F16 | F16x2) => &["rn", "ftz", "sat"],
+        ("add" | "sub" | "mul", Bf16 | Bf16x2) => &["rn"],
+        ("fma", F16 | F16x2) => &["rn", "ftz", "sat", "relu"],
+        ("fma", Bf16 | Bf16x2) => &["rn", "relu"],
+        ("div", F32) => &["rn", "rz", "rm", "rp", "ftz", "approx", "full"],
+        ("rcp" | "sqrt", F32) => &["rn", "rz", "rm", "rp", "ftz", "approx"],
+        ("div" | "rcp" | "sqrt", F64) => &["rn", "rz", "rm", "rp"],
+        ("min" | "max", F32 | F16 | F16x2) => &["ftz", "NaN", "xorsign", "abs"],
+        ("min" | "max", Bf16 | Bf16x2) => &["NaN", "xorsign", "abs"],
+        ("neg" | "abs", F32 | F16 | F16x2) => &["ftz"],
+        _ => &[],
     }
 }
 
 pub(super) fn decode(b: &mut Builder<'_>, base: &str, m: Modifiers<'_>, o: &[Operand]) -> Decoded {
-    m.only(&[
-        "rn", "rz", "rm", "rp", "ftz", "sat", "NaN", "relu", "approx", "full",
-    ])?;
     let ty = m.last_type()?;
     if m.types().count() != 1 {
         return Err("mixed precision".into());
     }
     let (precision, width) = precision(ty).ok_or_else(|| format!("the type .{ty}"))?;
-    let mode = mode(m);
+    if base == "rcp" && precision == Precision::F64 && m.has("approx") {
+        return approximate_double(b, m, o, false);
+    }
+    m.only(modifiers(base, precision))
+        .map_err(|what| format!("{what} with the type .{ty}"))?;
     let (op, count) = match base {
         "add" => (Float::Add, 2),
         "sub" => (Float::Sub, 2),
@@ -72,14 +95,20 @@ pub(super) fn decode(b: &mut Builder<'_>, base: &str, m: Modifiers<'_>, o: &[Ope
     {
         return Err(format!("the type .{ty}"));
     }
-    if is_half && mode.round != Round::Near
-        || precision == Precision::F64 && (mode.ftz && base != "rcp" || mode.sat)
-    {
-        return Err("this combination of modifiers".into());
+    if base == "mad" && is_half {
+        return Err(format!("the type .{ty}"));
     }
-    if matches!(op, Float::Min | Float::Max) && (m.has("xorsign") || o.len() > 3) {
-        return Err("this form".into());
+    if m.has("xorsign") != m.has("abs") {
+        return Err("one of .xorsign and .abs without the other".into());
     }
+    if matches!(op, Float::Min | Float::Max) && o.len() == 4 {
+        return Err("three inputs".into());
+    }
+    exactly(o, 1 + count)?;
+    let mode = Mode {
+        approx: op == Float::Div && m.has("approx"),
+        ..mode(m)
+    };
     let d = destination(b, o, 0, width)?;
     let mut s = Vec::with_capacity(3);
     for index in 1..=count {
@@ -104,6 +133,9 @@ pub(super) fn approximation(
     o: &[Operand],
 ) -> Decoded {
     m.only(&["approx", "ftz"])?;
+    if !m.has("approx") {
+        return Err("without .approx".into());
+    }
     let function = match base {
         "ex2" => Approx::Exp2,
         "lg2" => Approx::Log2,
@@ -113,30 +145,41 @@ pub(super) fn approximation(
         _ => Approx::ReciprocalRoot,
     };
     let ty = m.last_type()?;
+    let ftz = m.has("ftz");
     let (precision, width) = precision(ty).ok_or_else(|| format!("the type .{ty}"))?;
+    if base == "rsqrt" && precision == Precision::F64 {
+        return approximate_double(b, m, o, true);
+    }
+    if base == "tanh" && ftz {
+        return Err("the modifier .ftz".into());
+    }
+    exactly(o, 2)?;
+    let op = match precision {
+        Precision::F32 => Op::Approx { function, ftz },
+        Precision::F64 => return Err("the type .f64".into()),
+        _ if matches!(function, Approx::Exp2 | Approx::Tanh) => Op::ApproxHalf {
+            function,
+            precision,
+            ftz,
+        },
+        _ => return Err(format!("the type .{ty}")),
+    };
     let d = destination(b, o, 0, width)?;
     let s = [source(b, o, 1, width)?];
-    match precision {
-        Precision::F32 => b.emit(
-            Op::Approx {
-                function,
-                ftz: m.has("ftz"),
-            },
-            &[d],
-            &s,
-        ),
-        Precision::F64 => return Err("the type .f64".into()),
-        _ if matches!(function, Approx::Exp2 | Approx::Tanh) => {
-            b.emit(
-                Op::ApproxHalf {
-                    function,
-                    precision,
-                },
-                &[d],
-                &s,
-            );
-        }
-        _ => return Err(format!("the type .{ty}")),
+    b.emit(op, &[d], &s);
+    Ok(())
+}
+
+/// `rcp.approx.ftz.f64`, and `rsqrt.approx.f64` with or without `.ftz`: what the compiler begins a division or a root with.
+fn approximate_double(b: &mut Builder<'_>, m: Modifiers<'_>, o: &[Operand], root: bool) -> Decoded {
+    m.only(&["approx", "ftz"])?;
+    if !root && !m.has("ftz") {
+        return Err("without .ftz".into());
     }
+    exactly(o, 2)?;
+    let d = destination(b, o, 0, Width::B64)?;
+    let s = [source(b, o, 1, Width::B64)?];
+    let coarse = m.has("ftz");
+    b.emit(Op::ApproxDouble { root, coarse }, &[d], &s);
     Ok(())
 }

@@ -108,6 +108,7 @@ pub(super) fn mbarrier(b: &mut Builder<'_>, m: Modifiers<'_>, o: &[Operand]) -> 
                     drops,
                     returns,
                     relaxed,
+                    no_complete: m.has("noComplete"),
                 }),
                 &d,
                 &s,

@@ -2,8 +2,8 @@
 
 use super::data::vector;
 use super::{
-    Decoded, Modifiers, address, destination, elements, integer_type, operand,
-    predicate_destination, register_width, source,
+    Decoded, Modifiers, address, destination, elements, exactly, integer_type, operand,
+    predicate_destination, predicate_source, register_width, source,
 };
 use crate::program::builder::{Builder, RegKind};
 use crate::program::op::{Access, Atomic, AtomicType, Fence, Op, Order, Space, Width};
@@ -81,8 +81,26 @@ const MEMORY_MODIFIERS: &[&str] = &[
     "L2::64B",
     "L2::128B",
     "L2::256B",
+    "L2::evict_first",
+    "L2::evict_last",
+    "L2::evict_normal",
+    "L2::cache_hint",
     "unified",
 ];
+
+/// Drops the cache policy that `.L2::cache_hint` adds as the last operand: caches are not emulated.
+fn without_policy<'a>(m: Modifiers<'_>, o: &'a [Operand]) -> &'a [Operand] {
+    match o.split_last() {
+        Some((_, rest)) if m.has("L2::cache_hint") => rest,
+        _ => o,
+    }
+}
+
+fn vector_length(m: Modifiers<'_>) -> usize {
+    let lengths = [("v2", 2), ("v4", 4), ("v8", 8)];
+    let found = lengths.iter().find(|(name, _)| m.has(name));
+    found.map_or(1, |&(_, length)| length)
+}
 
 /// The modifiers' access, the registers' width being that of `data`.
 fn access(b: &mut Builder<'_>, m: Modifiers<'_>, data: &Operand) -> Result<Access, String> {
@@ -91,15 +109,7 @@ fn access(b: &mut Builder<'_>, m: Modifiers<'_>, data: &Operand) -> Result<Acces
     let bytes = type_bytes(ty)
         .filter(|&bytes| bytes <= 8)
         .ok_or_else(|| format!("the type .{ty}"))?;
-    let lanes = if m.has("v2") {
-        2
-    } else if m.has("v4") {
-        4
-    } else if m.has("v8") {
-        8
-    } else {
-        1
-    };
+    let lanes = vector_length(m);
     if elements(data).len() != lanes {
         return Err("a vector of another length".into());
     }
@@ -128,10 +138,9 @@ fn access(b: &mut Builder<'_>, m: Modifiers<'_>, data: &Operand) -> Result<Acces
 }
 
 pub(super) fn load(b: &mut Builder<'_>, m: Modifiers<'_>, o: &[Operand]) -> Decoded {
+    let o = without_policy(m, o);
+    exactly(o, 2)?;
     let mut access = access(b, m, operand(o, 0)?)?;
-    if o.len() != 2 {
-        return Err("a cache policy".into());
-    }
     let d = vector(b, operand(o, 0)?, access.width, true)?;
     let base;
     (access.space, base, access.offset, access.wide) = address(b, o, 1, access.space)?;
@@ -140,9 +149,11 @@ pub(super) fn load(b: &mut Builder<'_>, m: Modifiers<'_>, o: &[Operand]) -> Deco
 }
 
 pub(super) fn store(b: &mut Builder<'_>, m: Modifiers<'_>, o: &[Operand]) -> Decoded {
+    let o = without_policy(m, o);
+    exactly(o, 2)?;
     let mut access = access(b, m, operand(o, 1)?)?;
-    if o.len() != 2 || access.space == Space::Const {
-        return Err("this form".into());
+    if access.space == Space::Const || m.has("nc") {
+        return Err("a store to constant memory".into());
     }
     let base;
     (access.space, base, access.offset, access.wide) = address(b, o, 0, access.space)?;
@@ -196,12 +207,16 @@ pub(super) fn atom(b: &mut Builder<'_>, returns: bool, m: Modifiers<'_>, o: &[Op
         "cluster",
         "gpu",
         "sys",
-        "async",
+        "v2",
+        "v4",
+        "v8",
+        "L2::cache_hint",
     ])?;
-    if m.has("async") {
-        return Err("the modifier .async".into());
-    }
+    let o = without_policy(m, o);
     let name = m.last_type()?;
+    if m.types().count() != 1 {
+        return Err("this number of types".into());
+    }
     let ty = match name {
         "u32" | "u64" | "b16" | "b32" | "b64" => AtomicType::Unsigned,
         "s32" | "s64" => AtomicType::Signed,
@@ -214,49 +229,95 @@ pub(super) fn atom(b: &mut Builder<'_>, returns: bool, m: Modifiers<'_>, o: &[Op
         _ => return Err(format!("the type .{name}")),
     };
     let is_float = !matches!(ty, AtomicType::Unsigned | AtomicType::Signed);
-    if is_float && !matches!(op, Atomic::Add) {
-        return Err("this operation on floating point".into());
+    let is_half = name.contains("16") && is_float;
+    let parts = vector_length(m);
+    let is_known = match op {
+        Atomic::Add => !name.starts_with('b') || is_half,
+        Atomic::Min | Atomic::Max if is_float => is_half && parts > 1,
+        Atomic::Min | Atomic::Max => !name.starts_with('b'),
+        Atomic::Inc | Atomic::Dec => name == "u32",
+        Atomic::And | Atomic::Or | Atomic::Xor => matches!(name, "b32" | "b64"),
+        Atomic::Exchange => matches!(name, "b32" | "b64"),
+        Atomic::CompareExchange => matches!(name, "b16" | "b32" | "b64"),
+    };
+    if !is_known {
+        return Err(format!("this operation on the type .{name}"));
+    }
+    if is_half && !m.has("noftz") {
+        return Err(format!("the type .{name} without .noftz"));
+    }
+    if parts > 1 && !(is_half || ty == AtomicType::F32) {
+        return Err(format!("a vector of the type .{name}"));
     }
     let (width, _) = integer_type(name).ok_or_else(|| format!("the type .{name}"))?;
     let first = usize::from(returns);
+    exactly(o, first + 2 + usize::from(op == Atomic::CompareExchange))?;
     let (space, base, offset, wide) = address(b, o, first, space(m))?;
-    let mut s = vec![base, source(b, o, first + 1, width)?];
-    if op == Atomic::CompareExchange {
-        s.push(source(b, o, first + 2, width)?);
-    }
-    let mut d = Vec::new();
     let returns = returns && !matches!(o.first(), Some(Operand::Sink));
+    let values = vector(b, operand(o, first + 1)?, width, false)?;
+    let mut d = Vec::new();
     if returns {
-        d.push(destination(b, o, 0, width)?);
+        d = vector(b, operand(o, 0)?, width, true)?;
+    }
+    if values.len() != parts || returns && d.len() != parts {
+        return Err("a vector of another length".into());
     }
     let order = match order(m) {
         Order::Weak => Order::Relaxed,
         order => order,
     };
-    let access = Access {
-        space,
-        wide,
-        bytes: type_bytes(name).unwrap_or(4) as u8,
-        lanes: 1,
-        signed: false,
-        width,
-        order,
-        offset,
-    };
-    b.emit(
-        Op::Atom {
-            access,
-            op,
-            ty,
-            returns,
-        },
-        &d,
-        &s,
-    );
+    let bytes = type_bytes(name).unwrap_or(4) as u8;
+    // Each element of a vector is atomic by itself.
+    for (part, &value) in values.iter().enumerate() {
+        if d.iter().take(part).any(|reg| *reg == value || *reg == base) {
+            return Err("a result in a register that the vector still needs".into());
+        }
+        let mut s = vec![base, value];
+        if op == Atomic::CompareExchange {
+            s.push(source(b, o, first + 2, width)?);
+        }
+        let access = Access {
+            space,
+            wide,
+            bytes,
+            lanes: 1,
+            signed: false,
+            width,
+            order,
+            offset: offset.wrapping_add(part as i64 * i64::from(bytes)),
+        };
+        b.emit(
+            Op::Atom {
+                access,
+                op,
+                ty,
+                returns,
+            },
+            if returns { &d[part..=part] } else { &[] },
+            &s,
+        );
+    }
     Ok(())
 }
 
+const SPACES: &[&str] = &[
+    "to",
+    "global",
+    "shared",
+    "shared::cta",
+    "shared::cluster",
+    "local",
+    "const",
+    "param",
+    "param::entry",
+];
+
 pub(super) fn cvta(b: &mut Builder<'_>, m: Modifiers<'_>, o: &[Operand]) -> Decoded {
+    m.only(SPACES)?;
+    exactly(o, 2)?;
+    if space(m) == Space::Generic {
+        return Err("without a state space".into());
+    }
     let to_generic = !m.has("to");
     let width = if m.last_type()? == "u64" {
         Width::B64
@@ -277,6 +338,11 @@ pub(super) fn cvta(b: &mut Builder<'_>, m: Modifiers<'_>, o: &[Operand]) -> Deco
 }
 
 pub(super) fn isspacep(b: &mut Builder<'_>, m: Modifiers<'_>, o: &[Operand]) -> Decoded {
+    m.only(&SPACES[1..])?;
+    exactly(o, 2)?;
+    if space(m) == Space::Generic {
+        return Err("without a state space".into());
+    }
     let d = predicate_destination(b, operand(o, 0)?)?;
     let s = source(b, o, 1, Width::B64)?;
     b.emit(Op::IsSpace(space(m)), &[d], &[s]);
@@ -288,8 +354,43 @@ pub(super) fn prefetch(b: &mut Builder<'_>) -> Decoded {
     Ok(())
 }
 
+const FENCE_MODIFIERS: &[&str] = &[
+    "cta",
+    "cluster",
+    "gpu",
+    "gl",
+    "sys",
+    "sc",
+    "acq_rel",
+    "acquire",
+    "release",
+    "mbarrier_init",
+    "alias",
+    "tensormap",
+    "global",
+    "shared",
+    "shared::cta",
+    "shared::cluster",
+];
+
 /// `fence` and `membar`.
 pub(super) fn fence(b: &mut Builder<'_>, m: Modifiers<'_>) -> Decoded {
+    let is_known = |name: &&&str| {
+        FENCE_MODIFIERS.contains(*name)
+            || [
+                "proxy",
+                "async",
+                "tensormap",
+                "sync_restrict",
+                "to_proxy",
+                "from_proxy",
+            ]
+            .iter()
+            .any(|prefix| name.starts_with(prefix))
+    };
+    if let Some(name) = m.all.iter().find(|name| !is_known(name)) {
+        return Err(format!("the modifier .{name}"));
+    }
     let is_proxy = m.all.iter().any(|name| name.starts_with("proxy"));
     let kind = if m.has("proxy") && m.has("async")
         || m.all
@@ -300,8 +401,9 @@ pub(super) fn fence(b: &mut Builder<'_>, m: Modifiers<'_>) -> Decoded {
     } else if is_proxy {
         // Aliases, constants and tensor maps are always seen as last written here.
         Fence::Other
+    } else if m.has("mbarrier_init") {
+        Fence::Initialisation
     } else {
-        // `fence.mbarrier_init` orders as much as a release of the initialisation needs.
         Fence::Memory
     };
     b.emit(Op::Fence(kind), &[], &[]);
@@ -336,7 +438,9 @@ pub(super) fn copy_async(b: &mut Builder<'_>, m: Modifiers<'_>, o: &[Operand]) -
                 "L2::64B",
                 "L2::128B",
                 "L2::256B",
+                "L2::cache_hint",
             ])?;
+            let o = without_policy(m, o);
             let (shared, shared_base, shared_offset, shared_wide) =
                 address(b, o, 0, Space::Shared)?;
             let (global, global_base, global_offset, global_wide) =
@@ -351,11 +455,21 @@ pub(super) fn copy_async(b: &mut Builder<'_>, m: Modifiers<'_>, o: &[Operand]) -
             let mut has_size = false;
             match o.get(3) {
                 None => {}
-                Some(Operand::Name(name))
+                // `ignore-src`: where it holds nothing is taken, and zeros arrive.
+                Some(Operand::Name(name) | Operand::Not(name))
                     if b.register(name)
                         .is_some_and(|reg| reg.kind() == RegKind::Predicate) =>
                 {
-                    return Err("an ignore-src predicate".into());
+                    let (ignored, negated) = predicate_source(b, operand(o, 3)?)?;
+                    let (none, all) = (b.bits(0, Width::B32), b.bits(*bytes, Width::B32));
+                    let chosen = if negated { [all, none] } else { [none, all] };
+                    let size = b.fresh(RegKind::Narrow);
+                    let guard = b.guard.take();
+                    let select = [chosen[0], chosen[1], ignored];
+                    b.emit(Op::Select(Width::B32), &[size], &select);
+                    b.guard = guard;
+                    s.push(size);
+                    has_size = true;
                 }
                 Some(_) => {
                     s.push(source(b, o, 3, Width::B32)?);
@@ -363,7 +477,10 @@ pub(super) fn copy_async(b: &mut Builder<'_>, m: Modifiers<'_>, o: &[Operand]) -
                 }
             }
             if o.len() > 4 {
-                return Err("a cache policy".into());
+                return Err(format!("{} operands", o.len()));
+            }
+            if m.has("cg") && *bytes != 16 {
+                return Err("the modifier .cg with less than 16 bytes".into());
             }
             let op = Op::CopyAsync {
                 bytes: *bytes as u8,

@@ -7,6 +7,7 @@ mod hopper;
 mod integer;
 mod memory;
 mod tensor;
+mod video;
 
 use super::builder::{Builder, Constant, Reg, RegKind};
 use super::op::{Space, Special, Width};
@@ -23,7 +24,7 @@ pub(super) fn decode(b: &mut Builder<'_>, instruction: &Instruction) -> Decoded 
     let o = instruction.operands.as_slice();
     match base {
         "add" | "sub" | "mul" | "mad" | "fma" | "div" | "min" | "max" | "neg" | "abs" | "sqrt"
-        | "rcp" | "copysign" => {
+        | "rcp" | "copysign" | "addc" | "subc" | "madc" => {
             if m.types().next_back().is_some_and(|ty| ty.contains('f')) {
                 float::decode(b, base, m, o)
             } else {
@@ -32,17 +33,18 @@ pub(super) fn decode(b: &mut Builder<'_>, instruction: &Instruction) -> Decoded 
         }
         "ex2" | "lg2" | "sin" | "cos" | "tanh" | "rsqrt" => float::approximation(b, base, m, o),
         "rem" | "shl" | "shr" | "popc" | "clz" | "brev" | "sad" | "bfind" | "bfe" | "bfi"
-        | "cnot" | "mul24" | "mad24" | "lop3" | "prmt" | "shf" | "dp4a" | "dp2a" => {
-            integer::decode(b, base, m, o)
-        }
+        | "cnot" | "mul24" | "mad24" | "lop3" | "prmt" | "shf" | "dp4a" | "dp2a" | "bmsk"
+        | "szext" | "fns" => integer::decode(b, base, m, o),
         "and" | "or" | "xor" | "not" => {
             if m.has("pred") {
+                m.only(&[])?;
                 data::logic(b, base, o)
             } else {
                 integer::decode(b, base, m, o)
             }
         }
         "mov" => data::mov(b, m, o),
+        "cvt" if m.has("pack") => video::pack(b, m, o),
         "cvt" => data::cvt(b, m, o),
         "setp" => data::setp(b, m, o),
         "set" => data::set(b, m, o),
@@ -54,6 +56,7 @@ pub(super) fn decode(b: &mut Builder<'_>, instruction: &Instruction) -> Decoded 
         "ld" | "ldu" => memory::load(b, m, o),
         "st" => memory::store(b, m, o),
         "atom" | "red" => memory::atom(b, base == "atom", m, o),
+        "createpolicy" => video::create_policy(b, o),
         "prefetch" | "prefetchu" | "discard" | "applypriority" => memory::prefetch(b),
         "membar" | "fence" => memory::fence(b, m),
         "cp" if m.has("bulk") => hopper::bulk(b, m, o),
@@ -63,7 +66,7 @@ pub(super) fn decode(b: &mut Builder<'_>, instruction: &Instruction) -> Decoded 
         "wgmma" => hopper::wgmma(b, m, o),
         "setmaxnreg" => hopper::setmaxnreg(b, m, o),
         "mapa" | "getctarank" => hopper::mapa(b, base, m, o),
-        "bra" => control::bra(b, o),
+        "bra" => control::bra(b, m, o),
         "brx" => control::brx(b, m, o),
         "ret" => {
             b.ret();
@@ -78,14 +81,15 @@ pub(super) fn decode(b: &mut Builder<'_>, instruction: &Instruction) -> Decoded 
         "vote" => control::vote(b, m, o),
         "match" => control::match_(b, m, o),
         "redux" => control::redux(b, m, o),
-        "activemask" => control::activemask(b, o),
-        "elect" => control::elect(b, o),
+        "activemask" => control::activemask(b, m, o),
+        "elect" => control::elect(b, m, o),
         "mma" => tensor::mma(b, m, o),
         "ldmatrix" => tensor::ldmatrix(b, m, o),
         "stmatrix" => tensor::stmatrix(b, m, o),
         "movmatrix" => tensor::movmatrix(b, m, o),
         // Without dependent launches there is nothing to wait for, and registers are not a resource here.
         "griddepcontrol" => Ok(()),
+        _ if video::is_video(base) => video::decode(b, base, m, o),
         _ => Err("unknown instruction".into()),
     }
 }
@@ -150,6 +154,15 @@ fn integer_type(name: &str) -> Option<(Width, bool)> {
 
 fn operand(operands: &[Operand], index: usize) -> Result<&Operand, String> {
     operands.get(index).ok_or_else(|| "too few operands".into())
+}
+
+/// Refuses another number of operands.
+fn exactly(operands: &[Operand], count: usize) -> Decoded {
+    if operands.len() == count {
+        Ok(())
+    } else {
+        Err(format!("{} operands instead of {count}", operands.len()))
+    }
 }
 
 /// A source of this width: a register, an immediate, a special register or a variable's address.
@@ -321,6 +334,12 @@ fn register_width(b: &mut Builder<'_>, operand: &Operand) -> Option<Width> {
     }
 }
 
+/// `%envreg0` to `%envreg31`, which a driver may use.
+fn is_envreg(name: &str) -> bool {
+    let number = name.strip_prefix("%envreg").and_then(|n| n.parse().ok());
+    number.is_some_and(|number: u32| number < 32)
+}
+
 fn special(name: &str) -> Option<Special> {
     let (base, axis) = match name.split_once('.') {
         Some((base, "x")) => (base, 0),
@@ -361,7 +380,7 @@ fn special(name: &str) -> Option<Special> {
         "%globaltimer_hi" => Special::GlobalTimerHi,
         "%dynamic_smem_size" => Special::DynamicShared,
         "%total_smem_size" => Special::TotalShared,
-        "%envreg0" => Special::Zero,
+        _ if is_envreg(base) => Special::Zero,
         _ => return None,
     })
 }
