@@ -22,6 +22,8 @@ pub(crate) enum ErrorKind {
     Threads(String),
     #[error("{0}")]
     Shape(String),
+    #[error(transparent)]
+    Device(stepscope_device::Error),
 }
 
 impl Error {
@@ -40,6 +42,16 @@ impl Error {
 
     /// Whether memory ran out, as opposed to a mistake in shapes.
     pub fn is_out_of_memory(&self) -> bool {
-        matches!(self.0, ErrorKind::OutOfMemory { .. })
+        match &self.0 {
+            ErrorKind::OutOfMemory { .. } => true,
+            ErrorKind::Device(error) => error.kind() == stepscope_device::Kind::OutOfMemory,
+            _ => false,
+        }
+    }
+}
+
+impl From<stepscope_device::Error> for Error {
+    fn from(error: stepscope_device::Error) -> Error {
+        Error(ErrorKind::Device(error))
     }
 }

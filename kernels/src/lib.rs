@@ -27,6 +27,7 @@
 mod backend;
 mod cost;
 mod cpu;
+pub mod cuda;
 mod dtype;
 mod error;
 mod tensor;

@@ -15,6 +15,9 @@
 //!
 //! What bounds it: reading keys and values, each once for the whole group, and used for `4 * group` operations.
 
+pub(crate) mod launch;
+mod split;
+
 use half::{bf16, f16};
 
 use crate::attention_prefill::{self, scale_all, softmax_step};

@@ -18,6 +18,10 @@
 //! What bounds it: multiply-adds. 96 rows share each key and value, and the scores of 6 rows (3 KB) stay in the first-level
 //! cache; the exponentials are one for every `2 * head_dim` multiply-adds.
 
+pub(crate) mod launch;
+#[cfg(test)]
+pub(crate) mod testing;
+
 use half::{bf16, f16};
 
 use crate::cpu::paging::{self, Request};

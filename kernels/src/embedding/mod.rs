@@ -4,6 +4,8 @@
 //!
 //! What bounds it: memory. It computes nothing.
 
+pub(crate) mod launch;
+
 use half::{bf16, f16};
 
 use crate::cpu::{self, Element, Op, Shared, Simd, widen};

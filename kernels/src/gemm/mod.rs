@@ -9,6 +9,10 @@
 //! weight once for all `m`. A prefill has hundreds: the multiply-adds are the bound, and [`blocked`] converts
 //! each weight once per hundreds of uses.
 
+pub(crate) mod launch;
+
+mod choose;
+
 mod blocked;
 mod skinny;
 

@@ -5,6 +5,8 @@
 //!
 //! Shapes: `x` `[tokens, width]`, `rows` `[count]`, `out` `[count, width]`. What bounds it: memory.
 
+pub(crate) mod launch;
+
 use crate::{Cost, DType, Error, Kernel};
 
 /// Row `rows[i]` of `x` into row `i` of `out`. One thread: a batch has few requests.

@@ -9,6 +9,8 @@
 //! What bounds it: memory. Four operations for each element that is read and written; a row stays in the first-level cache
 //! between the sum of its squares and its scaling.
 
+pub(crate) mod launch;
+
 use crate::cpu::{self, Op, Shared, Simd};
 use crate::{Cost, DType, Kernel, QkvLayout};
 

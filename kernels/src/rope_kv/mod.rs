@@ -9,6 +9,8 @@
 //!
 //! What bounds it: memory.
 
+pub(crate) mod launch;
+
 use half::{bf16, f16};
 
 use crate::cpu::{self, Element, KvLayerMut, Op, Shared, Simd, narrow};

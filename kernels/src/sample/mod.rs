@@ -16,6 +16,8 @@
 //!
 //! What bounds it: memory, and the exponentials where there is a temperature.
 
+pub(crate) mod launch;
+
 mod filter;
 
 use crate::cpu::{self, Op, Shared, Simd, exp};

@@ -4,6 +4,8 @@
 //!
 //! What bounds it: memory, on the CPU shared with the exponential, which takes some 12 instructions for 8 elements.
 
+pub(crate) mod launch;
+
 use crate::cpu::{self, Op, Shared, Simd, exp};
 use crate::{Cost, DType, Kernel};
 

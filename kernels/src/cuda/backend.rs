@@ -1,0 +1,226 @@
+use stepscope_device::driver::DeviceBuffer;
+
+use super::memory::widen;
+use super::{Cuda, CudaBuffer, CudaIndices, CudaKvPool, CudaMatrix, CudaRopeTable, CudaVector};
+use crate::sample::SamplingParams;
+use crate::{
+    AttentionBatch, Backend, DType, Error, HostTensor, Kernel, QkvLayout, attention_decode,
+    attention_prefill, embedding, gemm, logits, rms_norm, rope_kv, sample, silu_mul,
+};
+
+impl Backend for Cuda {
+    type Buffer = CudaBuffer;
+    type Indices = CudaIndices;
+    type Matrix = CudaMatrix;
+    type Vector = CudaVector;
+    type RopeTable = CudaRopeTable;
+    type KvPool = CudaKvPool;
+
+    fn activation_dtype(&self) -> DType {
+        self.dtype
+    }
+
+    fn buffer(&self, len: usize) -> Result<CudaBuffer, Error> {
+        let mut buffer = DeviceBuffer::new(&self.context, "an activation buffer", len)?;
+        buffer.fill(&self.stream, 0)?;
+        Ok(buffer)
+    }
+
+    fn indices(&self, len: usize) -> Result<CudaIndices, Error> {
+        let mut indices = DeviceBuffer::new(&self.context, "an index buffer", len)?;
+        indices.fill(&self.stream, 0)?;
+        Ok(indices)
+    }
+
+    fn matrix(&self, blocks: &[HostTensor]) -> Result<CudaMatrix, Error> {
+        self.new_matrix(blocks)
+    }
+
+    fn vector(&self, blocks: &[HostTensor]) -> Result<CudaVector, Error> {
+        let values: Vec<f32> = blocks.iter().flat_map(HostTensor::to_f32).collect();
+        let mut vector = DeviceBuffer::new(&self.context, "a weight vector", values.len())?;
+        vector.write(&self.stream, 0, &values)?;
+        Ok(vector)
+    }
+
+    fn rope_table(
+        &self,
+        inverse_frequencies: &[f64],
+        positions: usize,
+    ) -> Result<CudaRopeTable, Error> {
+        let pairs = inverse_frequencies.len();
+        // In float64, as the CPU device has it: the angle of a late position has no digits left in float32.
+        let values: Vec<f32> = (0..positions)
+            .flat_map(|position| {
+                let angles = inverse_frequencies.iter().map(move |f| position as f64 * f);
+                angles.flat_map(|angle| [angle.cos() as f32, angle.sin() as f32])
+            })
+            .collect();
+        let what = format!("the rope table of {positions} positions");
+        let mut table = DeviceBuffer::new(&self.context, &what, values.len())?;
+        table.write(&self.stream, 0, &values)?;
+        Ok(CudaRopeTable {
+            values: table,
+            pairs,
+        })
+    }
+
+    fn kv_pool(
+        &self,
+        layers: usize,
+        slots: usize,
+        layout: QkvLayout,
+        dtype: DType,
+    ) -> Result<CudaKvPool, Error> {
+        self.new_pool(layers, slots, layout, dtype)
+    }
+
+    fn write_indices(&self, indices: &mut CudaIndices, values: &[i32]) -> Result<(), Error> {
+        Ok(indices.write(&self.stream, 0, values)?)
+    }
+
+    fn read_indices(&self, indices: &CudaIndices, values: &mut [i32]) -> Result<(), Error> {
+        Ok(indices.read(&self.stream, 0, values)?)
+    }
+
+    fn read_buffer(&self, buffer: &CudaBuffer, values: &mut [f32]) -> Result<(), Error> {
+        let mut bits = vec![0; values.len()];
+        buffer.read(&self.stream, 0, &mut bits)?;
+        for (value, bits) in values.iter_mut().zip(bits) {
+            *value = widen(bits, self.dtype);
+        }
+        Ok(())
+    }
+
+    fn synchronize(&self) -> Result<(), Error> {
+        Ok(self.stream.synchronize()?)
+    }
+
+    fn embedding(
+        &self,
+        ids: &CudaIndices,
+        tokens: usize,
+        table: &CudaMatrix,
+        out: &mut CudaBuffer,
+    ) -> Result<Kernel, Error> {
+        embedding::launch::embedding(self, ids, tokens, table, out)
+    }
+
+    fn rms_norm(
+        &self,
+        x: &CudaBuffer,
+        rows: usize,
+        weight: &CudaVector,
+        eps: f32,
+        out: &mut CudaBuffer,
+    ) -> Result<Kernel, Error> {
+        rms_norm::launch::rms_norm(self, x, rows, weight, eps, out)
+    }
+
+    fn add_rms_norm(
+        &self,
+        x: &CudaBuffer,
+        residual: &mut CudaBuffer,
+        rows: usize,
+        weight: &CudaVector,
+        eps: f32,
+        out: &mut CudaBuffer,
+    ) -> Result<Kernel, Error> {
+        rms_norm::launch::add_rms_norm(self, x, residual, rows, weight, eps, out)
+    }
+
+    fn qk_norm(
+        &self,
+        qkv: &mut CudaBuffer,
+        tokens: usize,
+        layout: QkvLayout,
+        q_weight: &CudaVector,
+        k_weight: &CudaVector,
+        eps: f32,
+    ) -> Result<Kernel, Error> {
+        rms_norm::launch::qk_norm(self, qkv, tokens, layout, q_weight, k_weight, eps)
+    }
+
+    fn gemm(
+        &self,
+        x: &CudaBuffer,
+        m: usize,
+        weight: &CudaMatrix,
+        bias: Option<&CudaVector>,
+        out: &mut CudaBuffer,
+    ) -> Result<Kernel, Error> {
+        gemm::launch::gemm(self, x, m, weight, bias, out)
+    }
+
+    fn rope_kv(
+        &self,
+        qkv: &mut CudaBuffer,
+        tokens: usize,
+        layout: QkvLayout,
+        positions: &CudaIndices,
+        slots: &CudaIndices,
+        rope: &CudaRopeTable,
+        kv: &mut CudaKvPool,
+        layer: usize,
+    ) -> Result<Kernel, Error> {
+        rope_kv::launch::rope_kv(self, qkv, tokens, layout, positions, slots, rope, kv, layer)
+    }
+
+    fn attention_prefill(
+        &self,
+        qkv: &CudaBuffer,
+        layout: QkvLayout,
+        batch: &AttentionBatch<'_, CudaIndices>,
+        kv: &CudaKvPool,
+        layer: usize,
+        out: &mut CudaBuffer,
+    ) -> Result<Kernel, Error> {
+        attention_prefill::launch::attention_prefill(self, qkv, layout, batch, kv, layer, out)
+    }
+
+    fn attention_decode(
+        &self,
+        qkv: &CudaBuffer,
+        layout: QkvLayout,
+        batch: &AttentionBatch<'_, CudaIndices>,
+        kv: &CudaKvPool,
+        layer: usize,
+        out: &mut CudaBuffer,
+    ) -> Result<Kernel, Error> {
+        attention_decode::launch::attention_decode(self, qkv, layout, batch, kv, layer, out)
+    }
+
+    fn silu_mul(
+        &self,
+        gate_up: &CudaBuffer,
+        rows: usize,
+        width: usize,
+        out: &mut CudaBuffer,
+    ) -> Result<Kernel, Error> {
+        silu_mul::launch::silu_mul(self, gate_up, rows, width, out)
+    }
+
+    fn gather_rows(
+        &self,
+        x: &CudaBuffer,
+        rows: &CudaIndices,
+        count: usize,
+        width: usize,
+        first: usize,
+        out: &mut CudaBuffer,
+    ) -> Result<Kernel, Error> {
+        logits::launch::gather_rows(self, x, rows, count, width, first, out)
+    }
+
+    fn sample(
+        &self,
+        logits: &CudaBuffer,
+        requests: usize,
+        vocab: usize,
+        params: &SamplingParams,
+        step: u64,
+        out: &mut CudaIndices,
+    ) -> Result<Kernel, Error> {
+        sample::launch::sample(self, logits, requests, vocab, params, step, out)
+    }
+}

@@ -1,0 +1,213 @@
+// One token id from each row of logits: the likeliest, or one drawn from those that top-k, top-p and min-p keep.
+//
+// Shapes: logits [requests, vocab], out [requests].
+//
+// Greedy takes two kernels, since one block per request would leave most of the GPU idle:
+//
+//   row   [ part 0 | part 1 | … ]     argmax_parts: a block per part    argmax_rows: a block per request
+//
+// Filtered is one block per request. The weight of a token is exp((logit - max) / temperature), at most 1, its key is
+// ~weight << 32 | id: ascending keys are likeliest first, equal ones by id. Nothing is sorted: the last key that is kept is found
+// digit by digit, from histograms of counts and of masses. Masses are integers (weight * 2^40), so that their sums do not depend on
+// the order of the threads, and a draw can be repeated.
+//
+// What bounds it: latency, for a few requests; memory and the exponentials for many.
+#include "prelude.cuh"
+
+constexpr int THREADS = 1024;
+
+// Floats in their order, as unsigned numbers.
+__device__ __forceinline__ u32 ordered(float x) {
+    u32 bits = __float_as_uint(x);
+    return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
+}
+__device__ __forceinline__ float from_ordered(u32 key) {
+    return __uint_as_float(key & 0x80000000u ? key & 0x7fffffffu : ~key);
+}
+
+// Value and id in one number: the larger value wins, then the lower id. NaN loses to everything.
+__device__ __forceinline__ u64 candidate(float x, u32 id) { return (u64)(x == x ? ordered(x) : 0) << 32 | (0xffffffffu - id); }
+
+__device__ __forceinline__ u64 warp_max_u64(u64 x) {
+#pragma unroll
+    for (int lanes = WARP / 2; lanes > 0; lanes /= 2) {
+        u64 other = __shfl_xor_sync(FULL_WARP, x, lanes);
+        x = other > x ? other : x;
+    }
+    return x;
+}
+// The same in every thread. All threads must be done with `shared` of earlier calls.
+__device__ __forceinline__ u64 block_max(u64 x, u64 *shared) {
+    x = warp_max_u64(x);
+    __syncthreads();
+    if (threadIdx.x % WARP == 0) shared[threadIdx.x / WARP] = x;
+    __syncthreads();
+    return warp_max_u64(threadIdx.x % WARP < blockDim.x / WARP ? shared[threadIdx.x % WARP] : 0);
+}
+
+template <typename T>
+__global__ void __launch_bounds__(256) argmax_parts(const T *__restrict__ logits, u32 vocab, u64 *__restrict__ parts) {
+    __shared__ u64 shared[WARP];
+    const T *row = logits + (u64)blockIdx.y * vocab;
+    u64 best = 0;
+    for (u32 id = blockIdx.x * blockDim.x + threadIdx.x; id < vocab; id += gridDim.x * blockDim.x) {
+        u64 one = candidate(to_float(row[id]), id);
+        best = one > best ? one : best;
+    }
+    best = block_max(best, shared);
+    if (threadIdx.x == 0) parts[blockIdx.y * gridDim.x + blockIdx.x] = best;
+}
+
+__global__ void __launch_bounds__(32) argmax_rows(const u64 *__restrict__ parts, u32 per_row, int *__restrict__ out) {
+    u64 best = 0;
+    for (u32 i = threadIdx.x; i < per_row; i += WARP) {
+        u64 one = parts[blockIdx.x * per_row + i];
+        best = one > best ? one : best;
+    }
+    best = warp_max_u64(best);
+    if (threadIdx.x == 0) out[blockIdx.x] = (int)(0xffffffffu - (u32)best);
+}
+
+// Philox 4x32 with ten rounds (Salmon and others, 2011): the first two words of a block.
+__device__ __forceinline__ u64 philox_words(u32 c0, u32 c1, u32 c2, u32 c3, u64 seed) {
+    u32 k0 = (u32)seed, k1 = (u32)(seed >> 32);
+#pragma unroll
+    for (int round = 0; round < 10; round++) {
+        u32 high0 = __umulhi(0xD2511F53u, c0), low0 = 0xD2511F53u * c0;
+        u32 high1 = __umulhi(0xCD9E8D57u, c2), low1 = 0xCD9E8D57u * c2;
+        c0 = high1 ^ c1 ^ k0;
+        c1 = low1;
+        c2 = high0 ^ c3 ^ k1;
+        c3 = low0;
+        k0 += 0x9E3779B9u;
+        k1 += 0xBB67AE85u;
+    }
+    return (u64)c0 << 32 | c1;
+}
+
+struct Weights {
+    float max, temperature, least;
+    // At most 1; NaN weighs nothing.
+    __device__ __forceinline__ float operator()(float logit) const {
+        float w = __expf((logit - max) / temperature);
+        return w == w ? w : 0.0f;
+    }
+};
+__device__ __forceinline__ u64 mass(float weight) { return __float2ull_rn(weight * 1099511627776.0f); }
+__device__ __forceinline__ u64 key_of(float weight, u32 id) { return (u64)~__float_as_uint(weight) << 32 | id; }
+
+__device__ __forceinline__ u64 block_sum_u64(u64 x, u64 *total) {
+    __syncthreads();
+    if (threadIdx.x == 0) *total = 0;
+    __syncthreads();
+#pragma unroll
+    for (int lanes = WARP / 2; lanes > 0; lanes /= 2) x += __shfl_xor_sync(FULL_WARP, x, lanes);
+    if (threadIdx.x % WARP == 0) atomicAdd(total, x);
+    __syncthreads();
+    return *total;
+}
+
+template <typename T>
+__global__ void __launch_bounds__(THREADS) sample_filtered(const T *__restrict__ logits, u32 vocab, float temperature, u32 top_k, float top_p, float min_p, u64 seed, u64 step, int *__restrict__ out) {
+    __shared__ u64 shared[WARP], masses[256], total, chosen, sums[THREADS];
+    __shared__ u32 counts[256];
+    const T *row = logits + (u64)blockIdx.x * vocab;
+    int t = threadIdx.x;
+
+    u64 best = 0;
+    for (u32 id = t; id < vocab; id += THREADS) {
+        u64 one = candidate(to_float(row[id]), id);
+        best = one > best ? one : best;
+    }
+    best = block_max(best, shared);
+    float max = from_ordered((u32)(best >> 32));
+    if (!(fabsf(max) < INFINITE)) {
+        if (t == 0) out[blockIdx.x] = (int)(0xffffffffu - (u32)best);
+        return;
+    }
+    Weights weigh = {max, temperature, min_p};
+
+    u64 last = ~0ull;
+    bool filters = (top_k > 0 && top_k < vocab) || top_p < 1.0f || min_p > 0.0f;
+    if (filters) {
+        u64 sum = 0;
+        for (u32 id = t; id < vocab; id += THREADS) sum += mass(weigh(to_float(row[id])));
+        sum = block_sum_u64(sum, &total);
+        // Kept is what is before this mass and this rank.
+        u64 most = top_p < 1.0f ? (u64)((double)top_p * (double)sum) : ~0ull;
+        u32 ranks = top_k > 0 && top_k < vocab ? top_k : vocab;
+        u64 before = 0, prefix = 0;
+        u32 rank = 0;
+        bool found = true;
+        // The key's digits, from the top: four of the weight, three of the id.
+        for (int shift = 56; shift >= 0 && found; shift -= shift == 32 ? 16 : 8) {
+            __syncthreads();
+            if (t < 256) {
+                counts[t] = 0;
+                masses[t] = 0;
+            }
+            __syncthreads();
+            u64 above = shift == 56 ? 0 : ~0ull << (shift + 8);
+            for (u32 id = t; id < vocab; id += THREADS) {
+                float w = weigh(to_float(row[id]));
+                u64 key = key_of(w, id);
+                if (w < min_p || (key & above) != prefix) continue;
+                u32 digit = (u32)(key >> shift) & 255;
+                atomicAdd(&counts[digit], 1u);
+                atomicAdd(&masses[digit], mass(w));
+            }
+            __syncthreads();
+            // The first digit within which the last kept key lies.
+            found = false;
+            for (u32 digit = 0; digit < 256; digit++) {
+                u32 count = counts[digit];
+                u64 weight = masses[digit];
+                if (count > 0 && (rank + count >= ranks || before + weight > most)) {
+                    prefix |= (u64)digit << shift;
+                    found = true;
+                    break;
+                }
+                rank += count;
+                before += weight;
+            }
+        }
+        // Without such a key all are kept.
+        if (found) last = prefix;
+    }
+
+    // The token at which the masses of those kept, added up by id, pass a random part of their sum.
+    u32 per_thread = (vocab + THREADS - 1) / THREADS, first = t * per_thread;
+    u32 end = first + per_thread < vocab ? first + per_thread : vocab;
+    auto kept = [&](u32 id) -> u64 {
+        float w = weigh(to_float(row[id]));
+        return w >= min_p && key_of(w, id) <= last ? mass(w) : 0;
+    };
+    u64 own = 0;
+    for (u32 id = first; id < end; id++) own += kept(id);
+    __syncthreads();
+    sums[t] = own;
+    __syncthreads();
+    for (int offset = 1; offset < THREADS; offset *= 2) {
+        u64 left = t >= offset ? sums[t - offset] : 0;
+        __syncthreads();
+        sums[t] += left;
+        __syncthreads();
+    }
+    if (t == 0) {
+        // 53 random bits.
+        u64 random = philox_words((u32)step, (u32)(step >> 32), blockIdx.x, 0, seed) >> 11;
+        u64 sum = sums[THREADS - 1];
+        chosen = __umul64hi(sum, random << 11);
+    }
+    __syncthreads();
+    u64 target = chosen, before = sums[t] - own;
+    if (before <= target && target < sums[t]) {
+        for (u32 id = first; id < end; id++) {
+            before += kept(id);
+            if (before > target) {
+                out[blockIdx.x] = (int)id;
+                break;
+            }
+        }
+    }
+}
