@@ -17,7 +17,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use stepscope_device::driver::{Arguments, Context, Driver, Kernel, Launch, Module, Stream};
-use stepscope_device::nvrtc::{Arch, Compiler, Options, Program};
+use stepscope_device::nvrtc::{Arch, Cache, Compiler, Options, Program};
 
 pub use memory::{CudaBuffer, CudaIndices, CudaKvPool, CudaMatrix, CudaRopeTable, CudaVector};
 
@@ -41,6 +41,8 @@ pub struct Cuda {
     context: Arc<Context>,
     stream: Arc<Stream>,
     compiler: Compiler,
+    /// Where compiled kernels are kept; nowhere for a user without a home.
+    cache: Option<Cache>,
     arch: Arch,
     dtype: DType,
     kernels: Mutex<HashMap<Key, Arc<dyn Any + Send + Sync>>>,
@@ -76,6 +78,7 @@ impl Cuda {
             context,
             stream,
             compiler,
+            cache: Cache::for_this_user(),
             arch,
             dtype,
             kernels: Mutex::new(HashMap::new()),
@@ -133,7 +136,10 @@ impl Cuda {
                 line_info: true,
                 ..Options::default()
             });
-        let compiled = self.compiler.compile(&program, self.arch)?;
+        let compiled = match &self.cache {
+            Some(cache) => self.compiler.compile_cached(&program, self.arch, cache)?,
+            None => self.compiler.compile(&program, self.arch)?,
+        };
         let module = Module::from_compiled(&self.context, &compiled)?;
         let function = module.function(compiled.lowered_name(&expression))?;
         let kernel = Arc::new(function.with_arguments::<A>()?);
