@@ -1,5 +1,8 @@
 //! The command line.
 
+pub(crate) mod gpu_check;
+pub(crate) mod kernel;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -28,6 +31,8 @@ pub(crate) enum Command {
     Doctor(Doctor),
     Emulate(Box<Emulate>),
     Conformance(Conformance),
+    GpuCheck(gpu_check::GpuCheck),
+    Kernel(kernel::Kernel),
     /// Print a completion script for a shell
     ///
     /// For bash: stepscope completions bash > ~/.local/share/bash-completion/completions/stepscope
@@ -218,6 +223,14 @@ pub(crate) struct ModelArgs {
     /// auto, cpu, cuda[:N] or emulated
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
     pub(crate) device: Device,
+
+    /// Launch the kernels of decode steps one by one, instead of replaying a CUDA graph
+    #[arg(long)]
+    pub(crate) disable_cuda_graph: bool,
+
+    /// With --device emulated, what to look for in the kernels: memory, race, sync, init, all, none [default: none]
+    #[arg(long, value_name = "LIST", value_enum, value_delimiter = ',')]
+    pub(crate) check: Vec<Check>,
 
     /// Tensor-parallel ranks
     #[arg(long, visible_aliases = ["tp", "tensor-parallel-size"], value_name = "N", default_value_t = 1, value_parser = positive)]

@@ -4,14 +4,15 @@ use std::fs;
 use std::path::Path;
 
 use serde_json::json;
-use stepscope_engine::Runner;
 use stepscope_engine::generate::{self, Generated, Options};
 use stepscope_engine::model::Model;
 use stepscope_engine::tokenizer::ChatMessage;
-use stepscope_kernels::DType;
+use stepscope_engine::{Instruments, Runner, RunnerOptions};
+use stepscope_kernels::{Backend, DType};
 
 use crate::args::Generate;
-use crate::model::{self, Loaded};
+use crate::device::{self, Work};
+use crate::model;
 use crate::output::{Failure, write_stdout};
 use crate::progress::Bar;
 
@@ -28,8 +29,9 @@ pub(crate) fn run(args: &Generate) -> Result<(), Failure> {
         .map(|path| read_ids(path, "forced"))
         .transpose()?;
     let sampling = model::sampling(&args.sampling, args.model.random_seed)?;
-    let cpu = model::start_device(&args.model)?;
-    let loaded = model::open(&args.model, cpu, false, &bar)?;
+    let gpu = device::start(&args.model)?;
+    let cpu = model::start_cpu(&args.model)?;
+    let loaded = model::open(&args.model, cpu, gpu, false, &bar)?;
     let prompts = match prompt_ids {
         Some(ids) => ids,
         None => encode(&loaded.model, &args.prompt, args.chat)?,
@@ -42,32 +44,58 @@ pub(crate) fn run(args: &Generate) -> Result<(), Failure> {
         Some(DType::F32),
     )?;
     runner_options.max_requests = prompts.len();
-    let Loaded { cpu, model, .. } = loaded;
-    let mut runner = Runner::new(cpu, &model, &runner_options)?;
-
-    let options = Options {
-        max_new_tokens: args.max_new_tokens,
-        stop_ids: if args.ignore_eos {
-            Vec::new()
-        } else {
-            stop_ids(&model)
-        },
+    let work = Generating {
+        args,
+        runner_options,
+        prompts,
         forced_ids,
-        keep_logits: args.logits.is_some(),
+        bar: &bar,
     };
-    let prompts: Vec<&[u32]> = prompts.iter().map(Vec::as_slice).collect();
-    let mut steps = 0;
-    let outcome = generate::generate(&mut runner, &prompts, &options, |_| {
-        steps += 1;
-        bar.steps("generating", steps, args.max_new_tokens);
-        true
-    });
-    bar.clear();
-    let generated = outcome?;
-    if let Some(path) = &args.logits {
-        generate::write_logits(path, prompts.len(), model.config.vocab_size, &generated)?;
+    loaded.run(&bar, work)
+}
+
+/// Prompts, and all that is needed to go on from them.
+struct Generating<'a> {
+    args: &'a Generate,
+    runner_options: RunnerOptions,
+    prompts: Vec<Vec<u32>>,
+    forced_ids: Option<Vec<Vec<u32>>>,
+    bar: &'a Bar,
+}
+
+impl Work for Generating<'_> {
+    fn run<B: Backend>(
+        self,
+        backend: B,
+        model: &Model,
+        instruments: Instruments<'_>,
+    ) -> Result<(), Failure> {
+        let Generating { args, bar, .. } = self;
+        let mut runner = Runner::watched(backend, model, &self.runner_options, instruments)?;
+        let options = Options {
+            max_new_tokens: args.max_new_tokens,
+            stop_ids: if args.ignore_eos {
+                Vec::new()
+            } else {
+                stop_ids(model)
+            },
+            forced_ids: self.forced_ids,
+            keep_logits: args.logits.is_some(),
+        };
+        let prompts: Vec<&[u32]> = self.prompts.iter().map(Vec::as_slice).collect();
+        let mut steps = 0;
+        let outcome = generate::generate(&mut runner, &prompts, &options, |_| {
+            steps += 1;
+            bar.steps("generating", steps, args.max_new_tokens);
+            true
+        });
+        bar.clear();
+        let generated = outcome?;
+        if let Some(path) = &args.logits {
+            generate::write_logits(path, prompts.len(), model.config.vocab_size, &generated)?;
+        }
+        print(args, model, &prompts, &generated)
     }
-    print(args, &model, &prompts, &generated)
 }
 
 fn print(

@@ -2,9 +2,12 @@
 
 mod args;
 mod conformance;
+mod device;
 mod doctor;
 mod emulate;
 mod generate;
+mod gpu_check;
+mod kernel;
 mod model;
 mod one_batch;
 mod output;
@@ -48,7 +51,9 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Trace(args) => reports::trace(&args)?,
         Command::Doctor(args) => doctor::run(&args)?,
         Command::Conformance(args) => conformance::run(&args)?,
+        Command::GpuCheck(args) => gpu_check::run(&args)?,
         Command::Emulate(args) => return emulate::run(&args),
+        Command::Kernel(args) => return kernel::run(&args.action),
         Command::Completions { shell } => completions(shell)?,
     }
     Ok(ExitCode::SUCCESS)

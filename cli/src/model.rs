@@ -1,12 +1,13 @@
 //! From command-line arguments to a model on a device.
 
 use stepscope_engine::model::{LoadFormat, LoadOptions, Model, load};
-use stepscope_engine::{CHUNK_TOKENS, RunnerOptions};
+use stepscope_engine::{CHUNK_TOKENS, GPU_CHUNK_TOKENS, Instruments, RunnerOptions};
 use stepscope_kernels::sample::SamplingParams;
 use stepscope_kernels::{Cpu, DType};
 use stepscope_profiler::{Level, environment};
 
-use crate::args::{Device, Format, ModelArgs, SamplingArgs};
+use crate::args::{Format, ModelArgs, SamplingArgs};
+use crate::device::{Gpu, Work};
 use crate::output::Failure;
 use crate::progress::Bar;
 
@@ -17,33 +18,16 @@ pub(crate) const DEFAULT_SHAPE: &str = "smollm2-135m";
 #[derive(Debug)]
 pub(crate) struct Loaded {
     pub(crate) cpu: Cpu,
+    /// What runs the model, unless the CPU does.
+    pub(crate) gpu: Option<Gpu>,
     pub(crate) model: Model,
     pub(crate) load_s: f64,
-    /// Free memory before the model was loaded, times `--mem-fraction-static`.
+    /// Free memory of the device before the model was loaded, times `--mem-fraction-static`.
     pub(crate) memory_budget: u64,
 }
 
-/// Starts the device that was asked for.
-pub(crate) fn start_device(args: &ModelArgs) -> Result<Cpu, Failure> {
-    match args.device {
-        Device::Auto | Device::Cpu => {}
-        Device::Cuda { ordinal } => {
-            return Err(Failure::input(format!(
-                "--device cuda:{ordinal}: this version has no CUDA device yet; use --device cpu"
-            )));
-        }
-        Device::Emulated => {
-            return Err(Failure::input(
-                "--device emulated: this version has no emulated CUDA device yet; use --device cpu",
-            ));
-        }
-    }
-    if args.tp_size > 1 {
-        return Err(Failure::input(format!(
-            "--tp-size {}: the CPU device runs one rank; use --tp-size 1",
-            args.tp_size
-        )));
-    }
+/// The CPU device, which also loads models for the others.
+pub(crate) fn start_cpu(args: &ModelArgs) -> Result<Cpu, Failure> {
     Ok(Cpu::new(args.threads)?)
 }
 
@@ -51,11 +35,15 @@ pub(crate) fn start_device(args: &ModelArgs) -> Result<Cpu, Failure> {
 pub(crate) fn open(
     args: &ModelArgs,
     cpu: Cpu,
+    gpu: Option<Gpu>,
     skip_tokenizer: bool,
     bar: &Bar,
 ) -> Result<Loaded, Failure> {
-    let memory_budget =
-        (environment::available_memory_bytes() as f64 * args.mem_fraction_static) as u64;
+    let free = match &gpu {
+        Some(gpu) => gpu.free_memory()?,
+        None => environment::available_memory_bytes(),
+    };
+    let memory_budget = (free as f64 * args.mem_fraction_static) as u64;
     let start = std::time::Instant::now();
     let model = load(
         &LoadOptions {
@@ -79,6 +67,7 @@ pub(crate) fn open(
     )?;
     Ok(Loaded {
         cpu,
+        gpu,
         model,
         load_s: start.elapsed().as_secs_f64(),
         memory_budget,
@@ -86,8 +75,17 @@ pub(crate) fn open(
 }
 
 impl Loaded {
+    /// Does `work` on the device.
+    pub(crate) fn run(self, bar: &Bar, work: impl Work) -> Result<(), Failure> {
+        let model = &self.model;
+        match self.gpu {
+            Some(gpu) => gpu.run(model, bar, work),
+            None => work.run(self.cpu, model, Instruments::default()),
+        }
+    }
+
     /// Runner options for sequences of up to `max_sequence_len` tokens; the batch is still to be set. Keys and values are
-    /// stored as `auto_kv_dtype` unless the person said otherwise, and as the weights when both are `None`.
+    /// stored as `auto_kv_dtype` unless the person said otherwise, and as the weights when both are `None`, and on a GPU.
     pub(crate) fn runner_options(
         &self,
         args: &ModelArgs,
@@ -114,16 +112,31 @@ impl Loaded {
                 self.model.name
             )));
         }
+        let kv_dtype = args.kv_cache_dtype.given();
+        if let Some(kv_dtype) = kv_dtype
+            && self.gpu.is_some()
+            && kv_dtype != self.model.dtype
+        {
+            return Err(Failure::input(format!(
+                "--kv-cache-dtype {kv_dtype}: the CUDA kernels keep keys and values as the weights, in {}; use auto",
+                self.model.dtype
+            )));
+        }
+        let (auto_kv_dtype, chunk_tokens) = match self.gpu {
+            Some(_) => (None, GPU_CHUNK_TOKENS),
+            None => (auto_kv_dtype, CHUNK_TOKENS),
+        };
         Ok(RunnerOptions {
             max_requests: 1,
             max_sequence_len,
             page_size: args.page_size,
             max_total_tokens: args.max_total_tokens,
             memory_budget: self.memory_budget,
-            chunk_tokens: CHUNK_TOKENS,
-            kv_dtype: args.kv_cache_dtype.given().or(auto_kv_dtype),
+            chunk_tokens,
+            kv_dtype: kv_dtype.or(auto_kv_dtype),
             sampling,
             level: Level::Operations,
+            cuda_graph: !args.disable_cuda_graph,
         })
     }
 }

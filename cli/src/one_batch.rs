@@ -11,13 +11,16 @@ use flate2::write::GzEncoder;
 use stepscope_engine::model::Model;
 use stepscope_engine::one_batch::{self, Observer, Options};
 use stepscope_engine::sglang::{Compat, Measurement};
-use stepscope_engine::{Error, Place, Runner, correctness, new_record, roofs};
+use stepscope_engine::{
+    Error, Instruments, Place, Runner, RunnerOptions, correctness, new_record, roofs,
+};
 use stepscope_flamegraphs::FoldOptions;
-use stepscope_kernels::DType;
+use stepscope_kernels::{Backend, DType};
 use stepscope_profiler::trace::{self, Selection};
 use stepscope_profiler::{Point, Program, Record, StepKind, environment, report};
 
 use crate::args::{ModelArgs, OneBatch};
+use crate::device::{self, Gpu, Work};
 use crate::model::{self, Loaded};
 use crate::output::{Failure, print_stderr, write_stdout};
 use crate::progress::Bar;
@@ -39,17 +42,19 @@ pub(crate) fn run(args: &OneBatch) -> Result<(), Failure> {
         .transpose()?;
     let needs_tokenizer = args.correctness_test || prompts.is_some();
     let sampling = model::sampling(&args.sampling, args.model.random_seed)?;
-    let mut files = Files::open(args)?;
+    let files = Files::open(args)?;
     if args.model.model_path.is_none() && !args.quiet {
         print_stderr(&format!(
             "no --model-path given: running {} with random weights and short prompts, to show what a run looks like",
             model::DEFAULT_SHAPE
         ));
     }
-    let cpu = model::start_device(&args.model)?;
+    let gpu = device::start(&args.model)?;
+    let cpu = model::start_cpu(&args.model)?;
     // Before the model is loaded: what this takes of memory does not come on top of the weights.
-    let roofs = (!args.correctness_test).then(|| roofs(&cpu.measure_roofs()));
-    let loaded = model::open(&args.model, cpu, !needs_tokenizer, &bar)?;
+    let measures_roofs = !args.correctness_test && gpu.is_none();
+    let roofs = measures_roofs.then(|| roofs(&cpu.measure_roofs()));
+    let loaded = model::open(&args.model, cpu, gpu, !needs_tokenizer, &bar)?;
     let options = Options {
         run_name: args.run_name.clone(),
         batch_sizes: args.batch_size.clone(),
@@ -90,46 +95,83 @@ pub(crate) fn run(args: &OneBatch) -> Result<(), Failure> {
     let pool_tokens = runner_options.pool_tokens(&loaded.model)?;
     runner_options.max_requests = one_batch::largest_batch(&options, pool_tokens);
     note_smaller_pool(&args.model, pool_tokens, args.quiet);
-    let Loaded {
-        cpu, model, load_s, ..
-    } = loaded;
-    let threads = cpu.threads();
-    let environment = environment::measure(cpu.simd(), roofs);
-    let mut runner = Runner::new(cpu, &model, &runner_options)?;
+    let mut environment = environment::measure(loaded.cpu.simd(), roofs);
+    environment.gpu = loaded.gpu.as_ref().map(Gpu::describe).transpose()?;
     let place = Place {
         program: program(),
         environment,
-        device: "cpu",
-        threads,
-        load_s,
+        device: loaded.gpu.as_ref().map_or("cpu", Gpu::name),
+        threads: match loaded.gpu {
+            Some(_) => 1,
+            None => loaded.cpu.threads(),
+        },
+        load_s: loaded.load_s,
     };
-    let mut record = new_record(place, &model, &runner, &runner_options, &options);
-    let stop = stop_on_interrupt();
-    let mut console = Console {
+    let work = Measuring {
         args,
-        files: &mut files,
+        options,
+        runner_options,
+        place,
+        files,
         bar: &bar,
-        output_closed: false,
     };
-    let outcome = one_batch::run(&mut runner, &options, &mut record, &stop, &mut console);
-    let output_closed = console.output_closed;
-    bar.clear();
-    record.complete = outcome.is_ok();
-    let finished = finish(args, &mut files, &record);
-    match outcome {
-        Ok(()) => finished,
-        Err(_) if output_closed => Err(Failure::OutputClosed),
-        Err(error) => {
-            finished?;
-            let saved = match record.points.len() {
-                0 => "no point was finished".to_owned(),
-                n => format!("the {n} finished points are in {}", files.folder.display()),
-            };
-            let message = anyhow::anyhow!("{error}; {saved}");
-            if error.is_input() {
-                Err(Failure::Input(message))
-            } else {
-                Err(Failure::Run(message))
+    loaded.run(&bar, work)
+}
+
+/// A sweep, and where its results go.
+struct Measuring<'a> {
+    args: &'a OneBatch,
+    options: Options,
+    runner_options: RunnerOptions,
+    place: Place,
+    files: Files,
+    bar: &'a Bar,
+}
+
+impl Work for Measuring<'_> {
+    fn run<B: Backend>(
+        self,
+        backend: B,
+        model: &Model,
+        instruments: Instruments<'_>,
+    ) -> Result<(), Failure> {
+        let Measuring {
+            args,
+            options,
+            runner_options,
+            place,
+            mut files,
+            bar,
+        } = self;
+        let mut runner = Runner::watched(backend, model, &runner_options, instruments)?;
+        let mut record = new_record(place, model, &runner, &runner_options, &options);
+        let stop = stop_on_interrupt();
+        let mut console = Console {
+            args,
+            files: &mut files,
+            bar,
+            output_closed: false,
+        };
+        let outcome = one_batch::run(&mut runner, &options, &mut record, &stop, &mut console);
+        let output_closed = console.output_closed;
+        bar.clear();
+        record.complete = outcome.is_ok();
+        let finished = finish(args, &mut files, &record);
+        match outcome {
+            Ok(()) => finished.and_then(|()| device::check_findings(&record)),
+            Err(_) if output_closed => Err(Failure::OutputClosed),
+            Err(error) => {
+                finished?;
+                let saved = match record.points.len() {
+                    0 => "no point was finished".to_owned(),
+                    n => format!("the {n} finished points are in {}", files.folder.display()),
+                };
+                let message = anyhow::anyhow!("{error}; {saved}");
+                if error.is_input() {
+                    Err(Failure::Input(message))
+                } else {
+                    Err(Failure::Run(message))
+                }
             }
         }
     }
@@ -149,6 +191,17 @@ fn finish(args: &OneBatch, files: &mut Files, record: &Record) -> Result<(), Fai
         return Ok(());
     }
     files.write_record(record)?;
+    if !record.has_times() {
+        if !args.quiet {
+            print_stderr(&report::memory_text(record));
+            let folder = files.folder.display();
+            print_stderr(&format!(
+                "{folder}: record.json; make the tables again with `stepscope report {folder}`. An emulated device has no time: \
+                 there is neither trace nor flame graph"
+            ));
+        }
+        return Ok(());
+    }
     reports::write_flamegraphs(record, &files.folder, &FoldOptions::default(), false)?;
     reports::write_trace(record, None, &files.folder.join("trace.json"))?;
     if !args.quiet {
@@ -201,30 +254,57 @@ fn correctness_test(
         Some(DType::F32),
     )?;
     runner_options.max_requests = prompts.len();
-    let Loaded { cpu, model, .. } = loaded;
-    let tokenizer = model
-        .tokenizer
-        .as_ref()
-        .ok_or_else(|| no_tokenizer(&model))?;
-    let mut runner = Runner::new(cpu, &model, &runner_options)?;
-    let mut files = Files::none();
-    let mut console = Console {
+    let work = Correctness {
         args,
-        files: &mut files,
-        bar,
-        output_closed: false,
-    };
-    let outcome = correctness::run(
-        &mut runner,
-        tokenizer,
-        &prompts,
-        args.cut_len,
+        runner_options,
+        prompts,
         output_len,
-        &mut console,
-    );
-    match outcome {
-        Err(_) if console.output_closed => Err(Failure::OutputClosed),
-        outcome => Ok(outcome?),
+        bar,
+    };
+    loaded.run(bar, work)
+}
+
+/// The prompts of a correctness test.
+struct Correctness<'a> {
+    args: &'a OneBatch,
+    runner_options: RunnerOptions,
+    prompts: Vec<String>,
+    output_len: usize,
+    bar: &'a Bar,
+}
+
+impl Work for Correctness<'_> {
+    fn run<B: Backend>(
+        self,
+        backend: B,
+        model: &Model,
+        instruments: Instruments<'_>,
+    ) -> Result<(), Failure> {
+        let args = self.args;
+        let tokenizer = model
+            .tokenizer
+            .as_ref()
+            .ok_or_else(|| no_tokenizer(model))?;
+        let mut runner = Runner::watched(backend, model, &self.runner_options, instruments)?;
+        let mut files = Files::none();
+        let mut console = Console {
+            args,
+            files: &mut files,
+            bar: self.bar,
+            output_closed: false,
+        };
+        let outcome = correctness::run(
+            &mut runner,
+            tokenizer,
+            &self.prompts,
+            args.cut_len,
+            self.output_len,
+            &mut console,
+        );
+        match outcome {
+            Err(_) if console.output_closed => Err(Failure::OutputClosed),
+            outcome => Ok(outcome?),
+        }
     }
 }
 

@@ -29,7 +29,7 @@ pub(crate) fn flamegraph(args: &args::Flamegraph) -> Result<(), Failure> {
         by_layer: args.by_layer,
     };
     if let [old_path, new_path] = args.diff.as_slice() {
-        let (old, new) = (Record::read(old_path)?, Record::read(new_path)?);
+        let (old, new) = (read_timed(old_path)?, read_timed(new_path)?);
         check_point(&old, args.point)?;
         check_point(&new, args.point)?;
         let folder = folder_for(args.out.as_deref(), new_path)?;
@@ -64,7 +64,7 @@ pub(crate) fn flamegraph(args: &args::Flamegraph) -> Result<(), Failure> {
     let Some(path) = &args.record else {
         return Err(Failure::input("give a record, or two after --diff"));
     };
-    let record = Record::read(path)?;
+    let record = read_timed(path)?;
     check_point(&record, args.point)?;
     let folder = folder_for(args.out.as_deref(), path)?;
     for path in write_flamegraphs(&record, &folder, &options, args.icicle)? {
@@ -74,7 +74,7 @@ pub(crate) fn flamegraph(args: &args::Flamegraph) -> Result<(), Failure> {
 }
 
 pub(crate) fn trace(args: &args::Trace) -> Result<(), Failure> {
-    let record = Record::read(&args.record)?;
+    let record = read_timed(&args.record)?;
     check_point(&record, args.point)?;
     let path = match &args.output {
         Some(path) => path.clone(),
@@ -83,6 +83,18 @@ pub(crate) fn trace(args: &args::Trace) -> Result<(), Failure> {
     write_trace(&record, args.point, &path)?;
     print_stderr(&format!("wrote {}", path.display()));
     Ok(())
+}
+
+/// A record that holds times.
+fn read_timed(path: &Path) -> Result<Record, Failure> {
+    let record = Record::read(path)?;
+    if record.has_times() {
+        return Ok(record);
+    }
+    Err(Failure::input(format!(
+        "{}: an emulated device ran these steps, which has no time to draw; `stepscope report` shows what it counted",
+        path.display()
+    )))
 }
 
 /// Writes `prefill.svg` and `decode.svg`, each with its folded stacks beside it, and returns what was written.

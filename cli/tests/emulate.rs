@@ -210,7 +210,10 @@ fn launches_that_cannot_end_tell_why() {
     check_found(
         &deadlock,
         &[
-            &format!("  faults.cu:{}: block 0 warp 0", line_of("bar.sync 1")),
+            &format!(
+                "  faults.cu:{}: block (0, 0, 0) warp 0",
+                line_of("bar.sync 1")
+            ),
             "stopped before its end; no findings",
         ],
     );

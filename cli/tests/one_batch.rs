@@ -447,14 +447,6 @@ fn bad_input_is_one_line_that_names_it() {
             &["--input", "18446744073709551615"],
             &["exceeds the context"],
         ),
-        (
-            &["--device", "cuda"],
-            &["--device cuda:0", "use --device cpu"],
-        ),
-        (
-            &["--device", "emulated"],
-            &["--device emulated", "use --device cpu"],
-        ),
         (&["--device", "tpu"], &["tpu", "cuda:N"]),
         (&["--tp", "2"], &["--tp-size 2"]),
         (&["--dtype", "int3"], &["int3", "bfloat16"]),

@@ -29,6 +29,8 @@ pub enum Kind {
     Driver,
     /// NVRTC refused a call, other than for a source's mistakes.
     Compiler,
+    /// cuBLASLt refused a call, or has no algorithm for what was asked.
+    Blas,
     /// The file system refused.
     File,
 }
@@ -90,6 +92,13 @@ pub(crate) enum Cause {
     },
     #[error("{doing}{function} failed: {name} ({code})")]
     Compiler {
+        doing: String,
+        function: &'static str,
+        code: u32,
+        name: &'static str,
+    },
+    #[error("{doing}{function} failed: {name} ({code})")]
+    Blas {
         doing: String,
         function: &'static str,
         code: u32,
@@ -174,14 +183,17 @@ impl Error {
             Cause::Arguments(_) => Kind::Arguments,
             Cause::Driver { .. } => Kind::Driver,
             Cause::Compiler { .. } => Kind::Compiler,
+            Cause::Blas { .. } => Kind::Blas,
             Cause::File { .. } => Kind::File,
         }
     }
 
-    /// The number the driver or NVRTC answered with, if it was one of their calls that failed.
+    /// The number the driver, NVRTC or cuBLASLt answered with, if it was one of their calls that failed.
     pub fn code(&self) -> Option<u32> {
         match *self.0 {
-            Cause::Driver { code, .. } | Cause::Compiler { code, .. } => Some(code),
+            Cause::Driver { code, .. }
+            | Cause::Compiler { code, .. }
+            | Cause::Blas { code, .. } => Some(code),
             _ => None,
         }
     }
@@ -192,6 +204,11 @@ impl Error {
             Cause::MissingLibrary { tried, .. } => tried,
             _ => &[],
         }
+    }
+
+    /// Whether the context is of no use after it: a kernel crashed, and every later call would answer the same.
+    pub fn loses_context(&self) -> bool {
+        matches!(self.code(), Some(700 | 702 | 709 | 710 | 713..=719))
     }
 
     /// Everything the compiler said, if a source did not compile.
@@ -212,7 +229,10 @@ impl Error {
 
     /// The same error, saying what was being done: `launching rms_norm: cuLaunchKernelEx failed: …`.
     pub(crate) fn during(mut self, what: &str) -> Error {
-        if let Cause::Driver { doing, .. } | Cause::Compiler { doing, .. } = &mut *self.0 {
+        if let Cause::Driver { doing, .. }
+        | Cause::Compiler { doing, .. }
+        | Cause::Blas { doing, .. } = &mut *self.0
+        {
             *doing = format!("{what}: {doing}");
         }
         self

@@ -7,7 +7,8 @@
 //! call that needs it, and so that two drivers can be open side by side.
 //!
 //! The types to know: [`nvrtc::Compiler`] makes machine code from a [`nvrtc::Program`] and keeps it in a [`nvrtc::Cache`];
-//! [`driver::Context`] is a device, ready; [`driver::Kernel`] is a kernel with the type of its arguments.
+//! [`driver::Context`] is a device, ready; [`driver::Kernel`] is a kernel with the type of its arguments; [`cublaslt::Matmul`] is
+//! NVIDIA's matrix multiplication, to compare with.
 //!
 //! ```no_run
 //! use stepscope_device::driver::{Context, DeviceBuffer, Driver, Launch, Module, Stream};
@@ -47,6 +48,8 @@
 //!
 //! **Invariant:** a library that was opened stays loaded until the process ends.
 
+pub mod cublaslt;
+pub mod disassembly;
 pub mod doctor;
 pub mod driver;
 mod error;

@@ -250,6 +250,26 @@ fn the_cache_gives_what_was_compiled_and_rebuilds_what_is_damaged() {
 }
 
 #[test]
+fn prebuilt_programs_are_found_whatever_compiler_made_them() {
+    let Some(compiler) = compiler() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let cache = Cache::in_folder(folder.path());
+    let compiled = compiler.compile(&reverse(), arch(HOPPER)).unwrap();
+    assert_eq!(cache.prebuilt(&reverse(), arch(HOPPER)), None);
+    cache.prebuild(&reverse(), arch(HOPPER), &compiled).unwrap();
+    let found = cache.prebuilt(&reverse(), arch(HOPPER)).unwrap();
+    assert_eq!(
+        (&found.cubin, &found.facts),
+        (&compiled.cubin, &compiled.facts)
+    );
+    assert_eq!(found.ptx, "");
+    // Another architecture or another source is not there.
+    assert_eq!(cache.prebuilt(&reverse(), arch("sm_80")), None);
+    let other = reverse().kernel("reverse<128, float>");
+    assert_eq!(cache.prebuilt(&other, arch(HOPPER)), None);
+}
+
+#[test]
 fn a_cache_that_cannot_be_written_costs_time_only() {
     let Some(compiler) = compiler() else { return };
     let file = tempfile::NamedTempFile::new().unwrap();

@@ -20,9 +20,11 @@ use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput};
 use stepscope_emulator::check::Checks;
-use support::{Arg, Bench};
+use support::{Arg, Bench, matrix_map};
 
 const RATES: &str = include_str!("../tests/kernels/rates.ptx");
+const HOPPER_RATES: &str = include_str!("../tests/kernels/rates_hopper.ptx");
+const HOPPER: &str = include_str!("../tests/kernels/hopper.ptx");
 const SAMPLES: &str = include_str!("../tests/kernels/samples.ptx");
 const TENSOR: &str = include_str!("../tests/kernels/tensor.ptx");
 
@@ -38,12 +40,24 @@ enum Elements {
 struct Case {
     kernel: &'static str,
     ptx: &'static str,
+    compute_capability: (u32, u32),
+    /// Bytes of dynamic shared memory.
+    shared: u32,
     grid: [u32; 3],
     block: u32,
     block_y: u32,
     elements: Elements,
     /// Arguments after those that `buffers` makes.
     arguments: fn(&Bench) -> Vec<Arg>,
+}
+
+impl Case {
+    fn name(&self) -> String {
+        match self.compute_capability {
+            (9, 0) => self.kernel.to_owned(),
+            (major, minor) => format!("{}_sm_{major}{minor}", self.kernel),
+        }
+    }
 }
 
 const LOOPS: u32 = 40;
@@ -58,6 +72,8 @@ fn rate(kernel: &'static str, accesses: Option<u64>) -> Case {
     Case {
         kernel,
         ptx: RATES,
+        compute_capability: (9, 0),
+        shared: 0,
         grid: [BLOCKS as u32, 1, 1],
         block: 256,
         block_y: 1,
@@ -77,38 +93,89 @@ fn copies(kernel: &'static str, loops: u32, arguments: fn(&Bench) -> Vec<Arg>) -
     }
 }
 
-fn gemm(kernel: &'static str) -> Case {
-    const N: u64 = 256;
+/// `mma.sync` alone, with the arithmetic of a device's tensor cores.
+fn mma(compute_capability: (u32, u32)) -> Case {
     Case {
-        kernel,
+        compute_capability,
+        elements: Elements::Flops(8 * 2 * 16 * 8 * 16 * BLOCKS * 8 * u64::from(LOOPS)),
+        ..rate("rate_mma", None)
+    }
+}
+
+/// `wgmma` alone, of `n` columns.
+fn wgmma(kernel: &'static str, n: u64) -> Case {
+    const BLOCKS: u64 = 2;
+    Case {
+        ptx: HOPPER_RATES,
+        grid: [BLOCKS as u32, 1, 1],
+        block: 128,
+        elements: Elements::Flops(2 * 64 * n * 64 * BLOCKS * u64::from(LOOPS)),
+        ..rate(kernel, None)
+    }
+}
+
+/// Rows and columns of the matrices of the whole products.
+const N: u64 = 256;
+
+/// Numbers of every mantissa, from 1/2 to 1, of either sign.
+fn operand() -> Vec<u16> {
+    let mut next = support::random(1);
+    let numbers = std::iter::repeat_with(|| (next() & 0x807f) as u16 | 0x3f00);
+    numbers.take((N * N) as usize).collect()
+}
+
+fn gemm(kernel: &'static str) -> Case {
+    Case {
         ptx: TENSOR,
         grid: [4, 4, 1],
         block: 128,
-        block_y: 1,
         elements: Elements::Flops(2 * N * N * N),
         arguments: |bench| {
-            let operand = vec![0x3c00u16; (N * N) as usize];
             let n = Arg::U32(N as u32);
             vec![
-                Arg::U64(bench.buffer(&operand)),
-                Arg::U64(bench.buffer(&operand)),
+                Arg::U64(bench.buffer(&operand())),
+                Arg::U64(bench.buffer(&operand())),
                 buffer(bench, (N * N * 4) as usize),
                 n.clone(),
                 n.clone(),
                 n,
             ]
         },
+        ..rate(kernel, None)
+    }
+}
+
+/// The product with tensor copies and `wgmma`.
+fn gemm_wgmma() -> Case {
+    Case {
+        ptx: HOPPER,
+        shared: 2 * 16384,
+        block: 160,
+        arguments: |bench| {
+            const BF16: u32 = 9;
+            const SWIZZLE_128: u32 = 3;
+            let map = || {
+                let at = bench.buffer(&operand());
+                matrix_map(at, BF16, 2, [N, N], [64, 64], SWIZZLE_128)
+            };
+            vec![
+                map(),
+                map(),
+                buffer(bench, (N * N * 4) as usize),
+                Arg::U32(N as u32),
+                Arg::U32(N as u32),
+            ]
+        },
+        ..gemm("gemm_wgmma")
     }
 }
 
 fn cases() -> Vec<Case> {
     let transpose = |kernel| Case {
-        kernel,
         ptx: SAMPLES,
         grid: [8, 8, 1],
         block: 32,
         block_y: 8,
-        elements: Elements::LaneInstructions,
         arguments: |bench| {
             vec![
                 buffer(bench, 256 * 256 * 4),
@@ -116,10 +183,18 @@ fn cases() -> Vec<Case> {
                 Arg::U32(256),
             ]
         },
+        ..rate(kernel, None)
     };
     vec![
-        rate("rate_float", None),
-        rate("rate_integer", None),
+        // Long enough for the start of a thread not to count.
+        Case {
+            arguments: |bench| vec![buffer(bench, 1 << 16), Arg::U32(40 * LOOPS)],
+            ..rate("rate_float", None)
+        },
+        Case {
+            arguments: |bench| vec![buffer(bench, 1 << 16), Arg::U32(10 * LOOPS)],
+            ..rate("rate_integer", None)
+        },
         rate("rate_shared", Some(16)),
         rate("rate_shared_16", Some(16)),
         rate("rate_shared_strided", Some(16)),
@@ -150,8 +225,14 @@ fn cases() -> Vec<Case> {
             ptx: SAMPLES,
             ..rate("reduce", None)
         },
+        mma((8, 0)),
+        mma((9, 0)),
+        wgmma("rate_wgmma_128", 128),
+        wgmma("rate_wgmma_256", 256),
+        wgmma("rate_wgmma_registers", 128),
         gemm("gemm_swizzled"),
         gemm("gemm_plain"),
+        gemm_wgmma(),
     ]
 }
 
@@ -178,11 +259,12 @@ fn measure(criterion: &mut Criterion, fastest: &Fastest) {
         if !words.is_empty()
             && !words
                 .iter()
-                .any(|word| case.kernel.contains(&is_named(word)))
+                .any(|word| case.name().contains(&is_named(word)))
         {
             continue;
         }
-        let mut bench = Bench::new(case.ptx);
+        let mut bench = Bench::on(case.compute_capability, case.ptx);
+        bench.shared = case.shared;
         let arguments = (case.arguments)(&bench);
         let block = [case.block, case.block_y, 1];
         bench.checks = Checks::ALL;
@@ -196,7 +278,7 @@ fn measure(criterion: &mut Criterion, fastest: &Fastest) {
             Elements::Accesses(count) | Elements::Flops(count) => count,
             Elements::Blocks => u64::from(case.grid[0]),
         };
-        let mut group = criterion.benchmark_group(case.kernel);
+        let mut group = criterion.benchmark_group(case.name());
         group.throughput(Throughput::Elements(elements));
         let runs = [
             ("no checks", Checks::NONE, 1),
@@ -258,7 +340,7 @@ fn print(fastest: &Fastest) {
         };
         println!(
             "{:<20} {plain:>12.4} {checked:>12.4} {:>8.2} {two:>12} {speedup:>8}  {unit}",
-            case.kernel,
+            case.name(),
             plain / checked
         );
     }

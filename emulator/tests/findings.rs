@@ -246,6 +246,11 @@ fn limits_and_traps_end_a_launch() {
         .failure
         .unwrap();
     assert_eq!(error.kind(), ErrorKind::Limit);
+    // It is looked at every few thousand instructions.
+    launch.limits.warp_instructions = 1;
+    let report = bench.device.launch(&kernel, &launch, &[]).unwrap();
+    assert_eq!(report.failure.unwrap().kind(), ErrorKind::Limit);
+    assert!(report.counters.warp_instructions < 10_000);
     launch.limits.warp_instructions = u64::MAX;
     launch.limits.seconds = 0.05;
     assert_eq!(

@@ -3,39 +3,15 @@
 
 mod support;
 
+use stepscope_emulator::ErrorKind;
 use stepscope_emulator::check::FindingKind;
-use stepscope_emulator::{ErrorKind, TensorMapOptions, encode_tensor_map};
-use support::{Arg, Bench, random};
+use support::{Arg, Bench, matrix_map, random};
 
 const HOPPER: &str = include_str!("kernels/hopper.ptx");
 
 const F32: u32 = 7;
 const BF16: u32 = 9;
 const SWIZZLE_128: u32 = 3;
-
-/// The map of a matrix of `rows` x `columns` elements.
-fn matrix(
-    address: u64,
-    data_type: u32,
-    size: u64,
-    [rows, columns]: [u64; 2],
-    tile: [u32; 2],
-    swizzle: u32,
-) -> Arg {
-    let options = TensorMapOptions {
-        data_type,
-        address,
-        extents: &[columns, rows],
-        strides: &[columns * size],
-        tile: &[tile[1], tile[0]],
-        element_strides: &[1, 1],
-        interleave: 0,
-        swizzle,
-        promotion: 0,
-        fill: 0,
-    };
-    Arg::Bytes(bytemuck::cast_slice(&encode_tensor_map(&options).unwrap()).to_vec())
-}
 
 fn kinds(report: &stepscope_emulator::Report) -> Vec<FindingKind> {
     report.findings.iter().map(|finding| finding.kind).collect()
@@ -94,8 +70,8 @@ fn tensor_tiles_with_what_lies_outside() {
     let input: Vec<f32> = (1..=rows * columns).map(|i| i as f32).collect();
     let (x, out) = (bench.buffer(&input), bench.buffer(&[0f32; 16 * 32]));
     for (x0, y0) in [(0, 0), (20, 10), (-8, -4), (36, 19)] {
-        let from = matrix(x, F32, 4, [rows as u64, columns as u64], [16, 32], 0);
-        let to = matrix(out, F32, 4, [16, 32], [16, 32], 0);
+        let from = matrix_map(x, F32, 4, [rows as u64, columns as u64], [16, 32], 0);
+        let to = matrix_map(out, F32, 4, [16, 32], [16, 32], 0);
         let arguments = [from, to, Arg::U32(x0 as u32), Arg::U32(y0 as u32)];
         let report = bench.run("tensor_copy", [1, 1, 1], [64, 1, 1], &arguments);
         let expected: Vec<f32> = (0..16 * 32)
@@ -122,7 +98,7 @@ fn swizzles_move_chunks_of_sixteen_bytes() {
     let input: Vec<u32> = (0..64 * 32).collect();
     let (x, out) = (bench.buffer(&input), bench.empty::<u32>(64 * 32));
     for (swizzle, words, mask) in [(0, 32, 0), (1, 8, 1), (2, 16, 3), (3, 32, 7)] {
-        let map = matrix(x, 2, 4, [64, 32], [64, words], swizzle);
+        let map = matrix_map(x, 2, 4, [64, 32], [64, words], swizzle);
         let count = 64 * words;
         bench.run(
             "tensor_as_it_lies",
@@ -184,7 +160,7 @@ fn gemm(m: usize, n: usize, k: usize) -> Gemm {
         bench.buffer(&bf16(&b)),
         bench.empty::<f32>(m * n),
     );
-    let map = |at, rows| matrix(at, BF16, 2, [rows as u64, k as u64], [64, 64], SWIZZLE_128);
+    let map = |at, rows| matrix_map(at, BF16, 2, [rows as u64, k as u64], [64, 64], SWIZZLE_128);
     let arguments = vec![
         map(pa, m),
         map(pb, n),

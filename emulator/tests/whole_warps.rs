@@ -1,5 +1,5 @@
-//! What whole warps access side by side goes another way than what lanes access one by one. Through generic addresses every access
-//! goes lane by lane: values, counters and findings are the same.
+//! What whole warps access, side by side or as words anywhere, goes other ways than what lanes access one by one. Through generic
+//! addresses every access goes lane by lane: values, counters and findings are the same.
 #![allow(clippy::unwrap_used)] // a test
 
 mod support;
@@ -91,7 +91,7 @@ ret;
 /// Offsets of the lanes of a warp, in units of an access.
 fn warp() -> impl Strategy<Value = Vec<i64>> {
     prop_oneof![
-        4 => (0i64..70, prop::sample::select(vec![1i64, 1, 1, 0, 2, 4, -1])).prop_map(|(first, step)| {
+        4 => (0i64..70, prop::sample::select(vec![1i64, 1, 1, 0, 2, 4, 6, -1])).prop_map(|(first, step)| {
             (0..32).map(|lane| first + step * lane + if step < 0 { 31 } else { 0 }).collect()
         }),
         1 => prop::collection::vec(0i64..100, 32),

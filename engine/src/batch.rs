@@ -1,8 +1,10 @@
 //! A batch as a step's kernels see it: flat arrays of integers, laid out on the host and copied to the device.
 
 use stepscope_kernels::{AttentionBatch, Backend};
+use stepscope_profiler::StepKind;
 
 use crate::Error;
+use crate::forward::Chunk;
 
 /// A step's integers on the device.
 #[derive(Debug)]
@@ -64,6 +66,8 @@ pub(crate) struct HostBatch {
     pub(crate) kv_len: Vec<i32>,
     pub(crate) page_table: Vec<i32>,
     pub(crate) max_pages: usize,
+    /// The most positions of any request, where a launch must not depend on what they are now.
+    pub(crate) kv_len_bound: Option<usize>,
     pub(crate) last_rows: Vec<i32>,
     /// `(query_len, kv_len)` per request.
     pub(crate) lengths: Vec<(usize, usize)>,
@@ -82,6 +86,7 @@ impl HostBatch {
         self.page_table.clear();
         self.last_rows.clear();
         self.lengths.clear();
+        self.kv_len_bound = None;
     }
 
     /// Adds `count` tokens of a request, at positions `start ..`, whose slots stand in `row`.
@@ -108,7 +113,40 @@ impl HostBatch {
         self.page_table.resize(pages + self.max_pages, 0);
     }
 
-    pub(crate) fn attention<'a, B: Backend>(
+    /// Decode steps of `requests` requests of `len` positions, as far as launches depend on them.
+    pub(crate) fn of_decode(requests: usize, len: usize, max_pages: usize) -> HostBatch {
+        HostBatch {
+            positions: vec![0; requests],
+            last_rows: vec![0; requests],
+            lengths: vec![(1, len); requests],
+            max_pages,
+            kv_len_bound: Some(len),
+            ..HostBatch::default()
+        }
+    }
+
+    /// What the forward pass takes, with the last hidden states going to `last_first` and on.
+    pub(crate) fn chunk<'a, B: Backend>(
+        &'a self,
+        kind: StepKind,
+        indices: &'a StepIndices<B>,
+        page_size: usize,
+        last_first: usize,
+    ) -> Chunk<'a, B> {
+        Chunk {
+            kind,
+            ids: &indices.ids,
+            positions: &indices.positions,
+            slots: &indices.slots,
+            attention: self.attention(indices, page_size),
+            lengths: &self.lengths,
+            last_rows: &indices.last_rows,
+            last_count: self.last_rows.len(),
+            last_first,
+        }
+    }
+
+    fn attention<'a, B: Backend>(
         &self,
         indices: &'a StepIndices<B>,
         page_size: usize,
@@ -117,7 +155,9 @@ impl HostBatch {
             requests: self.lengths.len(),
             tokens: self.positions.len(),
             max_query_len: self.lengths.iter().map(|l| l.0).max().unwrap_or(0),
-            max_kv_len: self.lengths.iter().map(|l| l.1).max().unwrap_or(0),
+            max_kv_len: self
+                .kv_len_bound
+                .unwrap_or_else(|| self.lengths.iter().map(|l| l.1).max().unwrap_or(0)),
             query_start: &indices.query_start,
             kv_len: &indices.kv_len,
             page_table: &indices.page_table,

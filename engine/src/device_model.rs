@@ -1,7 +1,7 @@
 use stepscope_kernels::{Backend, HostTensor, QkvLayout};
 
 use crate::Error;
-use crate::model::{Model, ModelConfig};
+use crate::model::{Model, ModelConfig, NoProgress, Progress};
 
 /// A model's weights on a device, fused as a step uses them: Q, K and V under one another, gate above up.
 #[derive(Debug)]
@@ -39,7 +39,7 @@ pub(crate) fn qkv_layout(config: &ModelConfig) -> QkvLayout {
 }
 
 impl<B: Backend> DeviceModel<B> {
-    /// Puts `model` on the device, with rotations for `positions` positions.
+    /// Puts `model` on the device, with rotations for `positions` positions; `progress` is told of bytes copied.
     ///
     /// # Errors
     /// When the device has too little memory.
@@ -47,10 +47,29 @@ impl<B: Backend> DeviceModel<B> {
         backend: &B,
         model: &Model,
         positions: usize,
+        progress: &dyn Progress,
+    ) -> Result<DeviceModel<B>, Error> {
+        if !backend.has_own_memory() {
+            return DeviceModel::build(backend, model, positions, &NoProgress);
+        }
+        progress.begin("copying weights to the device", model.weight_bytes);
+        let on_device = DeviceModel::build(backend, model, positions, progress);
+        progress.finish();
+        on_device
+    }
+
+    fn build(
+        backend: &B,
+        model: &Model,
+        positions: usize,
+        progress: &dyn Progress,
     ) -> Result<DeviceModel<B>, Error> {
         let weights = &model.weights;
         let matrix = |blocks: &[&HostTensor]| {
-            backend.matrix(&blocks.iter().map(|&t| t.clone()).collect::<Vec<_>>())
+            let blocks: Vec<HostTensor> = blocks.iter().map(|&t| t.clone()).collect();
+            let matrix = backend.matrix(&blocks);
+            progress.advance(blocks.iter().map(|b| b.bytes().len() as u64).sum());
+            matrix
         };
         let vector = |tensor: &HostTensor| backend.vector(std::slice::from_ref(tensor));
         let biases = |blocks: &[&Option<HostTensor>]| {

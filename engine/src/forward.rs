@@ -1,8 +1,8 @@
 //! The forward pass, written once over the operations of `stepscope-kernels`.
 
 use stepscope_kernels::{
-    AttentionBatch, Backend, Cost, DType, QkvLayout, attention_decode, attention_prefill,
-    embedding, gemm, logits, rms_norm, rope_kv, silu_mul,
+    AttentionBatch, Backend, Cost, DType, attention_decode, attention_prefill, embedding, gemm,
+    logits, rms_norm, rope_kv, silu_mul,
 };
 use stepscope_profiler::{Recorder, StepKind, Work};
 
@@ -105,6 +105,9 @@ pub(crate) struct Forward<B: Backend> {
 }
 
 impl<B: Backend> Forward<B> {
+    /// The name of the one operation whose work depends on how long requests are.
+    pub(crate) const ATTENTION: &'static str = "attention";
+
     /// Takes a chunk's tokens through all layers, and the hidden states of its last tokens to `buffers.last`.
     ///
     /// # Errors
@@ -128,7 +131,7 @@ impl<B: Backend> Forward<B> {
         let layout = qkv_layout(config);
         let act = backend.activation_dtype();
         let buf = buffers;
-        let attention_work = self.attention_work(chunk, layout);
+        let attention_work = self.attention_work(chunk);
 
         recorder.operation(
             "embedding",
@@ -209,7 +212,7 @@ impl<B: Backend> Forward<B> {
                     )
                 },
             )?;
-            recorder.operation("attention", at, attention_work, || match chunk.kind {
+            recorder.operation(Self::ATTENTION, at, attention_work, || match chunk.kind {
                 StepKind::Prefill => backend.attention_prefill(
                     &buf.qkv,
                     layout,
@@ -364,7 +367,9 @@ impl<B: Backend> Forward<B> {
         ))
     }
 
-    fn attention_work(&self, chunk: &Chunk<'_, B>, layout: QkvLayout) -> Work {
+    /// The work of attention in a layer.
+    pub(crate) fn attention_work(&self, chunk: &Chunk<'_, B>) -> Work {
+        let layout = qkv_layout(&self.config);
         let act = self.backend.activation_dtype();
         match chunk.kind {
             StepKind::Prefill => work(attention_prefill::cost(

@@ -33,16 +33,20 @@
 
 mod batch;
 mod bench;
+mod decode_graphs;
 mod device_model;
 mod error;
 mod forward;
+mod options;
 mod runner;
 
 pub mod generate;
 pub mod model;
 pub mod pool;
+pub mod reference;
 pub mod tokenizer;
 
 pub use bench::{Place, correctness, new_record, one_batch, roofs, sglang};
 pub use error::Error;
-pub use runner::{Batch, CHUNK_TOKENS, Runner, RunnerOptions};
+pub use options::{CHUNK_TOKENS, GPU_CHUNK_TOKENS, Instruments, RunnerOptions};
+pub use runner::{Batch, Runner};

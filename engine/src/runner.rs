@@ -1,103 +1,17 @@
+use std::fmt;
+
 use stepscope_kernels::sample::SamplingParams;
 use stepscope_kernels::{Backend, DType};
-use stepscope_profiler::{Level, Phase, Recorder, Step, StepKind};
+use stepscope_profiler::{Clock, Launch, Phase, Recorder, Step, StepKind};
 
 use crate::Error;
 use crate::batch::{HostBatch, StepIndices, chunks};
+use crate::decode_graphs::{DecodeGraphs, kv_len_bound};
 use crate::device_model::{DeviceModel, qkv_layout};
-use crate::forward::{Buffers, Chunk, Forward, work};
+use crate::forward::{Buffers, Forward, work};
 use crate::model::Model;
+use crate::options::{Instruments, RunnerOptions};
 use crate::pool::{KvAllocator, Row, TokenPool};
-
-/// How a [`Runner`] is sized.
-#[derive(Debug, Clone)]
-pub struct RunnerOptions {
-    /// The most requests of a batch.
-    pub max_requests: usize,
-    /// The most tokens of a request, prompt and output together.
-    pub max_sequence_len: usize,
-    /// Slots per page of the KV pool.
-    pub page_size: usize,
-    /// Slots of the KV pool; by default what `memory_budget` allows.
-    pub max_total_tokens: Option<usize>,
-    /// Bytes that weights and KV pool may take together.
-    pub memory_budget: u64,
-    /// A prefill runs through the layers in chunks of up to this many tokens. The result is the same; the buffers are
-    /// smaller and stay in cache.
-    pub chunk_tokens: usize,
-    /// How keys and values are stored; as the weights by default.
-    pub kv_dtype: Option<DType>,
-    /// How tokens are drawn.
-    pub sampling: SamplingParams,
-    /// How much of each step is recorded.
-    pub level: Level,
-}
-
-impl RunnerOptions {
-    /// Options for a model of a few hundred megabytes at most: `requests` requests of up to `sequence_len` tokens, greedy,
-    /// recorded down to operations.
-    pub fn small(requests: usize, sequence_len: usize) -> RunnerOptions {
-        const PAGE_SIZE: usize = 16;
-        let tokens = requests.saturating_mul(sequence_len.next_multiple_of(PAGE_SIZE));
-        RunnerOptions {
-            max_requests: requests,
-            max_sequence_len: sequence_len,
-            page_size: PAGE_SIZE,
-            max_total_tokens: Some(tokens),
-            memory_budget: 1 << 30,
-            chunk_tokens: CHUNK_TOKENS,
-            kv_dtype: None,
-            sampling: SamplingParams::greedy(),
-            level: Level::Operations,
-        }
-    }
-
-    fn kv_dtype(&self, model: &Model) -> DType {
-        self.kv_dtype.unwrap_or(model.dtype)
-    }
-
-    /// Slots of the KV pool that `model` gets, in whole pages: `max_total_tokens`, but no more than the budget leaves once
-    /// the weights are paid for.
-    ///
-    /// # Errors
-    /// When not even one page fits.
-    pub fn pool_tokens(&self, model: &Model) -> Result<usize, Error> {
-        if self.page_size == 0 {
-            return Err(Error::input(
-                "--page-size 0 is not possible: a page holds at least one token",
-            ));
-        }
-        let kv_bytes = model.config.kv_bytes_per_token(self.kv_dtype(model)).max(1);
-        let affordable = self.memory_budget.saturating_sub(model.weight_bytes) / kv_bytes;
-        let affordable = usize::try_from(affordable)
-            .unwrap_or(usize::MAX)
-            .min(i32::MAX as usize);
-        let tokens = self
-            .max_total_tokens
-            .map_or(affordable, |n| n.min(affordable));
-        if tokens >= self.page_size {
-            return Ok(tokens / self.page_size * self.page_size);
-        }
-        if self.max_total_tokens.is_some_and(|n| n < self.page_size) {
-            return Err(Error::input(format!(
-                "--max-total-tokens {tokens} is less than one page of {} tokens; raise it or lower --page-size",
-                self.page_size
-            )));
-        }
-        Err(Error::failed(format!(
-            "no memory is left for a KV pool: the weights take {} MB of a budget of {} MB, and a page of {} tokens needs {} \
-             bytes; raise --mem-fraction-static, or use a smaller model or dtype",
-            model.weight_bytes / 1_000_000,
-            self.memory_budget / 1_000_000,
-            self.page_size,
-            kv_bytes.saturating_mul(self.page_size as u64),
-        )))
-    }
-}
-
-/// The default of [`RunnerOptions::chunk_tokens`]: at 1024 tokens the widest buffers of a 135M model take 13 MB, within
-/// the last-level cache of a server CPU, while a GEMM of 1024 rows already runs at its full rate.
-pub const CHUNK_TOKENS: usize = 1024;
 
 /// Runs prefill and decode steps of one model on one device, and takes each of them apart.
 ///
@@ -113,8 +27,23 @@ pub struct Runner<B: Backend> {
     indices: StepIndices<B>,
     host: HostBatch,
     chunk_tokens: usize,
+    /// Rows of the page table are this long in decode steps of a device with graphs, which know the length.
+    pages_per_request: usize,
     sampling: SamplingParams,
     recorder: Recorder,
+    is_timed: bool,
+    counts: Counts,
+    /// Graphs of decode steps, where they are wanted and can be had.
+    graphs: Option<DecodeGraphs<B>>,
+}
+
+/// Tells what the device's kernels did.
+struct Counts(Option<Box<dyn FnMut() -> Vec<Launch> + Send>>);
+
+impl fmt::Debug for Counts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Counts").field(&self.0.is_some()).finish()
+    }
 }
 
 /// A running batch. It holds rows and pages of its [`Runner`] until [`Runner::release`] or [`Runner::clear`].
@@ -150,6 +79,19 @@ impl<B: Backend> Runner<B> {
     /// # Errors
     /// When memory does not suffice, or the lengths do not fit the model's context.
     pub fn new(backend: B, model: &Model, options: &RunnerOptions) -> Result<Runner<B>, Error> {
+        Runner::watched(backend, model, options, Instruments::default())
+    }
+
+    /// [`Runner::new`], with other instruments than the host's clock.
+    ///
+    /// # Errors
+    /// As [`Runner::new`].
+    pub fn watched(
+        backend: B,
+        model: &Model,
+        options: &RunnerOptions,
+        instruments: Instruments<'_>,
+    ) -> Result<Runner<B>, Error> {
         let config = &model.config;
         options.sampling.validate()?;
         let pages = options.pool_tokens(model)? / options.page_size;
@@ -169,6 +111,11 @@ impl<B: Backend> Runner<B> {
             .clamp(1, widest.max(1))
             .max(options.max_requests);
         let pages_per_request = options.max_sequence_len.div_ceil(options.page_size);
+        let is_timed = !matches!(instruments.clock, Clock::Untimed);
+        let recorder = Recorder::new(options.level)
+            .with_clock(instruments.clock)
+            .counting(backend.launches());
+        let graphs = (options.cuda_graph && backend.has_graphs()).then(DecodeGraphs::new);
         Ok(Runner {
             buffers: Buffers::new(&backend, config, chunk_tokens, options.max_requests)?,
             indices: StepIndices::new(
@@ -178,7 +125,12 @@ impl<B: Backend> Runner<B> {
                 pages_per_request,
             )?,
             forward: Forward {
-                model: DeviceModel::new(&backend, model, options.max_sequence_len)?,
+                model: DeviceModel::new(
+                    &backend,
+                    model,
+                    options.max_sequence_len,
+                    instruments.progress,
+                )?,
                 backend,
                 config: config.clone(),
                 dtype: model.dtype,
@@ -189,8 +141,12 @@ impl<B: Backend> Runner<B> {
             kv_allocator,
             host: HostBatch::default(),
             chunk_tokens,
+            pages_per_request,
             sampling: options.sampling,
-            recorder: Recorder::new(options.level),
+            recorder,
+            is_timed,
+            counts: Counts(instruments.counts),
+            graphs,
         })
     }
 
@@ -236,6 +192,17 @@ impl<B: Backend> Runner<B> {
         self.buffers.bytes()
     }
 
+    /// Whether steps take time: those of an emulated device do not.
+    pub fn is_timed(&self) -> bool {
+        self.is_timed
+    }
+
+    /// Whether decode steps replay a recorded graph; nothing where the device has no graphs.
+    pub fn cuda_graph(&self) -> Option<bool> {
+        let has_graphs = self.forward.backend.has_graphs();
+        has_graphs.then_some(self.graphs.is_some())
+    }
+
     /// Gives back all rows and pages. A batch that still runs must not be used any more.
     pub fn clear(&mut self) {
         self.token_pool.clear();
@@ -263,9 +230,7 @@ impl<B: Backend> Runner<B> {
     /// fails. Nothing stays taken then.
     pub fn prefill(&mut self, prompts: &[&[u32]]) -> Result<(Batch, Step), Error> {
         self.check_tokens(prompts, |_| 0)?;
-        self.forward.backend.synchronize()?;
-        self.recorder
-            .begin_step(StepKind::Prefill, 0, prompts.len());
+        self.begin(StepKind::Prefill, 0, prompts.len())?;
         let token_pool = &mut self.token_pool;
         let rows = self
             .recorder
@@ -295,9 +260,7 @@ impl<B: Backend> Runner<B> {
     pub fn extend(&mut self, batch: &mut Batch, tokens: &[&[u32]]) -> Result<Step, Error> {
         let lens: Vec<usize> = batch.requests.iter().map(|r| r.len).collect();
         self.check_tokens(tokens, |i| lens[i])?;
-        self.forward.backend.synchronize()?;
-        self.recorder
-            .begin_step(StepKind::Prefill, batch.prefills, tokens.len());
+        self.begin(StepKind::Prefill, batch.prefills, tokens.len())?;
         self.run_extend(batch, tokens)
     }
 
@@ -321,10 +284,10 @@ impl<B: Backend> Runner<B> {
                 .backend
                 .write_indices(&mut self.indices.ids, &ids)?;
         }
-        self.forward.backend.synchronize()?;
-        self.recorder
-            .begin_step(StepKind::Decode, batch.decodes, batch.len());
+        let kv_len_bound = self.record_graph(batch)?;
+        self.begin(StepKind::Decode, batch.decodes, batch.len())?;
         self.allocate(batch, |_| 1)?;
+        let pages_per_request = self.pages_per_request;
         let Runner {
             recorder,
             host,
@@ -338,14 +301,21 @@ impl<B: Backend> Runner<B> {
             let page_size = kv_allocator.page_size();
             let longest = batch.requests.iter().map(|r| r.len).max().unwrap_or(0);
             host.clear_chunk();
-            host.max_pages = longest.div_ceil(page_size);
+            host.kv_len_bound = kv_len_bound;
+            host.max_pages = match kv_len_bound {
+                Some(_) => pages_per_request,
+                None => longest.div_ceil(page_size),
+            };
             for (index, request) in batch.requests.iter().enumerate() {
                 host.push_request(token_pool.row(&request.row), request.len - 1, 1, page_size);
                 host.last_rows.push(index as i32);
             }
             indices.write(&forward.backend, host, false)
         })?;
-        self.run_chunk(StepKind::Decode, 0)?;
+        if !self.replay_graph(batch.len(), kv_len_bound)? {
+            self.run_chunk(StepKind::Decode, 0)?;
+            self.run_logits(batch.len())?;
+        }
         let step = self.finish(batch.len(), 1 + batch.decodes as u64)?;
         batch.decodes += 1;
         Ok(step)
@@ -514,6 +484,7 @@ impl<B: Backend> Runner<B> {
             self.run_chunk(StepKind::Prefill, finished)?;
             finished += self.host.last_rows.len();
         }
+        self.run_logits(batch.len())?;
         let step = self.finish(batch.len(), 0)?;
         batch.prefills += 1;
         Ok(step)
@@ -532,22 +503,83 @@ impl<B: Backend> Runner<B> {
             ..
         } = self;
         recorder.phase(Phase::Forward, |recorder| {
-            let chunk = Chunk {
-                kind,
-                ids: &indices.ids,
-                positions: &indices.positions,
-                slots: &indices.slots,
-                attention: host.attention(indices, kv_allocator.page_size()),
-                lengths: &host.lengths,
-                last_rows: &indices.last_rows,
-                last_count: host.last_rows.len(),
-                last_first,
-            };
+            let chunk = host.chunk(kind, indices, kv_allocator.page_size(), last_first);
             forward.layers(&chunk, kv, buffers, recorder)
         })
     }
 
-    /// Logits and sampling, and the end of the step.
+    /// Takes the last hidden states of `requests` requests to the logits.
+    fn run_logits(&mut self, requests: usize) -> Result<(), Error> {
+        let Runner {
+            recorder,
+            forward,
+            buffers,
+            ..
+        } = self;
+        recorder.phase(Phase::Forward, |recorder| {
+            forward.logits(requests, buffers, recorder)
+        })
+    }
+
+    /// Starts the clock of a step, once the device has nothing more to do.
+    fn begin(&mut self, kind: StepKind, index: usize, requests: usize) -> Result<(), Error> {
+        self.forward.backend.synchronize()?;
+        if let Some(counts) = &mut self.counts.0 {
+            counts(); // those of a step that failed
+        }
+        self.recorder.begin_step(kind, index, requests);
+        Ok(())
+    }
+
+    /// Sees to it that there is a graph for the next decode step of `batch`, if graphs are wanted. The bound of the step's
+    /// lengths, on a device with graphs.
+    fn record_graph(&mut self, batch: &Batch) -> Result<Option<usize>, Error> {
+        if !self.forward.backend.has_graphs() {
+            return Ok(None);
+        }
+        let longest = batch.requests.iter().map(|r| r.len + 1).max().unwrap_or(0);
+        let bound = kv_len_bound(longest, self.token_pool.context_len());
+        if let Some(graphs) = &mut self.graphs {
+            graphs.record(
+                batch.len(),
+                bound,
+                self.pages_per_request,
+                self.kv_allocator.page_size(),
+                &self.forward,
+                &self.indices,
+                &mut self.kv,
+                &mut self.buffers,
+            )?;
+        }
+        Ok(Some(bound))
+    }
+
+    /// Replays the graph of a decode step whose indices are in place; false if there is none.
+    fn replay_graph(&mut self, requests: usize, bound: Option<usize>) -> Result<bool, Error> {
+        let Runner {
+            recorder,
+            host,
+            indices,
+            forward,
+            graphs,
+            kv_allocator,
+            ..
+        } = self;
+        let found = graphs.as_ref().zip(bound);
+        let Some(graph) = found.and_then(|(graphs, bound)| graphs.get(requests, bound)) else {
+            return Ok(false);
+        };
+        let chunk = host.chunk(StepKind::Decode, indices, kv_allocator.page_size(), 0);
+        recorder.phase(Phase::Forward, |recorder| {
+            // SAFETY: everything it was recorded with is made with this runner and goes with it.
+            unsafe { forward.backend.replay(&graph.graph)? };
+            recorder.replayed(graph.operations(forward, &chunk));
+            Ok::<(), Error>(())
+        })?;
+        Ok(true)
+    }
+
+    /// Sampling, and the end of the step.
     fn finish(&mut self, requests: usize, draw: u64) -> Result<Step, Error> {
         let Runner {
             recorder,
@@ -556,9 +588,6 @@ impl<B: Backend> Runner<B> {
             buffers,
             ..
         } = self;
-        recorder.phase(Phase::Forward, |recorder| {
-            forward.logits(requests, buffers, recorder)
-        })?;
         let Forward {
             backend, config, ..
         } = &*forward;
@@ -577,6 +606,10 @@ impl<B: Backend> Runner<B> {
             })
         })?;
         backend.synchronize()?;
-        Ok(recorder.end_step())
+        let mut step = recorder.end_step();
+        if let Some(counts) = &mut self.counts.0 {
+            step.take_counts(counts());
+        }
+        Ok(step)
     }
 }

@@ -1,4 +1,6 @@
 use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use crate::sample::SamplingParams;
 use crate::{DType, Error, HostTensor};
@@ -80,6 +82,8 @@ pub trait Backend: fmt::Debug {
     type RopeTable: fmt::Debug + Send + Sync;
     /// The keys and values of all layers: per layer `[slots, kv_heads, head_dim]` of each.
     type KvPool: fmt::Debug + Send;
+    /// Operations that were recorded to be repeated.
+    type Graph: fmt::Debug + Send;
 
     /// How activations are stored, which the cost models need.
     fn activation_dtype(&self) -> DType;
@@ -116,6 +120,37 @@ pub trait Backend: fmt::Debug {
     fn read_buffer(&self, buffer: &Self::Buffer, values: &mut [f32]) -> Result<(), Error>;
     /// Returns when all work so far is done.
     fn synchronize(&self) -> Result<(), Error>;
+
+    /// Counts the kernels that were put into the device's queue, where it has one.
+    fn launches(&self) -> Option<Arc<AtomicU64>> {
+        None
+    }
+
+    /// Whether weights are copied to memory of the device's own.
+    fn has_own_memory(&self) -> bool {
+        false
+    }
+
+    /// Whether [`Backend::record`] can be had.
+    fn has_graphs(&self) -> bool {
+        false
+    }
+
+    /// Notes the operations that `work` calls, and does none of them; `work` is called twice. What they do may differ from
+    /// one repetition to the next only by what their buffers hold.
+    ///
+    /// # Errors
+    /// Those of `work`; the device has no graphs.
+    fn record(&self, work: &mut dyn FnMut() -> Result<(), Error>) -> Result<Self::Graph, Error>;
+
+    /// Does what was recorded.
+    ///
+    /// # Errors
+    /// The device refused.
+    ///
+    /// # Safety
+    /// All buffers, matrices, vectors, tables and pools of the recorded operations must still be there.
+    unsafe fn replay(&self, graph: &Self::Graph) -> Result<(), Error>;
 
     /// [`crate::embedding`]: row `ids[t]` of `table` into row `t` of `out` `[tokens, cols]`.
     fn embedding(

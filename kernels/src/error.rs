@@ -22,6 +22,8 @@ pub(crate) enum ErrorKind {
     Threads(String),
     #[error("{0}")]
     Shape(String),
+    #[error("{0}")]
+    Failed(String),
     #[error(transparent)]
     Device(stepscope_device::Error),
 }
@@ -38,6 +40,11 @@ impl Error {
     /// Shapes that do not fit together; `message` names both.
     pub fn shape(message: impl Into<String>) -> Error {
         Error(ErrorKind::Shape(message.into()))
+    }
+
+    /// The device failed; `message` names the kernel, or says how to find it.
+    pub(crate) fn failed(message: impl Into<String>) -> Error {
+        Error(ErrorKind::Failed(message.into()))
     }
 
     /// Whether memory ran out, as opposed to a mistake in shapes.

@@ -34,8 +34,10 @@ mod tensor;
 #[cfg(test)]
 mod testing;
 
+pub mod advance;
 pub mod attention_decode;
 pub mod attention_prefill;
+pub mod conformance;
 pub mod dummy_weights;
 pub mod embedding;
 pub mod gemm;

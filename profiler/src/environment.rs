@@ -32,6 +32,7 @@ pub fn measure(simd: &str, roofs: Option<Roofs>) -> Environment {
         },
         memory_bytes: system.map_or(0, |system| system.total_memory()),
         load_average: System::load_average().ok().map(|load| load.one),
+        gpu: None,
         roofs,
     }
 }

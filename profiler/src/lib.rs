@@ -27,7 +27,9 @@
 #![forbid(unsafe_code)]
 
 mod breakdown;
+mod counts;
 mod error;
+mod event_clock;
 mod record;
 mod recorder;
 
@@ -38,10 +40,12 @@ pub mod roofline;
 pub mod stats;
 pub mod trace;
 
+pub use counts::{Finding, KernelCount, Launch};
 pub use error::Error;
+pub use event_clock::EventClock;
 pub use record::{
-    BandwidthRoof, Cpu, Environment, Memory, ModelInfo, Operation, OperationTotal, PhaseTime,
+    BandwidthRoof, Cpu, Environment, Gpu, Memory, ModelInfo, Operation, OperationTotal, PhaseTime,
     PhaseTotal, Point, Program, Record, Repetition, Roofs, Run, SCHEMA, Sampling, Skipped, Step,
     StepTotal,
 };
-pub use recorder::{Level, Phase, Recorder, StepKind, Timer, Work};
+pub use recorder::{Clock, DeviceClock, Level, Phase, Recorder, StepKind, Timer, Work};

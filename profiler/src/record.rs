@@ -8,6 +8,7 @@ use std::path::Path;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::Error;
+use crate::counts::{self, Finding, KernelCount};
 use crate::recorder::{Phase, StepKind, Timer, Work};
 
 /// The schema of the records this program writes. A change that breaks readers raises the number.
@@ -62,8 +63,34 @@ pub struct Environment {
     pub memory_bytes: u64,
     /// Load average over the last minute when the run started: other work on the machine shows here.
     pub load_average: Option<f64>,
+    /// The GPU that ran the kernels, or the emulated one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpu: Option<Gpu>,
     /// What this machine can do, measured in this run.
     pub roofs: Option<Roofs>,
+}
+
+/// A GPU.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gpu {
+    /// As the driver calls it.
+    pub name: String,
+    /// As nvidia-smi writes it; empty if the driver does not tell.
+    pub uuid: String,
+    /// Major and minor number.
+    pub compute_capability: [u32; 2],
+    /// Streaming multiprocessors.
+    pub multiprocessors: u32,
+    /// L2 cache.
+    pub l2_bytes: u64,
+    /// Device memory.
+    pub memory_bytes: u64,
+    /// The clock of the multiprocessors when boosted, and that of the memory, kHz.
+    pub clocks_khz: [u32; 2],
+    /// The CUDA version that the driver is for.
+    pub driver: String,
+    /// The version of the compiler that made the kernels.
+    pub nvrtc: String,
 }
 
 /// A processor.
@@ -231,6 +258,12 @@ pub struct StepTotal {
     pub phases: Vec<PhaseTotal>,
     /// Their operations, by name, kernel, phase and layer, in order of first appearance.
     pub operations: Vec<OperationTotal>,
+    /// What the device counted of their kernels; an emulated device does.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub kernels: Vec<KernelCount>,
+    /// What the device found wrong with them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub findings: Vec<Finding>,
 }
 
 /// One phase, summed over steps.
@@ -257,6 +290,9 @@ pub struct OperationTotal {
     pub layer: Option<u32>,
     /// How often it ran.
     pub count: u64,
+    /// Kernels that it put into the device's queue; 0 where the device has none.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub launches: u64,
     /// Sum of its times.
     pub duration_ns: u64,
     /// The shortest.
@@ -279,13 +315,19 @@ pub struct Step {
     pub index: usize,
     /// Requests in the step.
     pub batch_size: usize,
-    /// Wall time.
+    /// Wall time; 0 of a step on an emulated device, which has no time.
     pub wall_ns: u64,
     /// In order; these add up to `wall_ns`.
     pub phases: Vec<PhaseTime>,
     /// In order of time; empty where they were not kept.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub operations: Vec<Operation>,
+    /// What the device counted of its kernels; an emulated device does.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub kernels: Vec<KernelCount>,
+    /// What the device found wrong with them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub findings: Vec<Finding>,
 }
 
 /// One phase of a step.
@@ -315,6 +357,9 @@ pub struct Operation {
     /// Its work.
     #[serde(flatten)]
     pub work: Work,
+    /// Kernels that it put into the device's queue; 0 where the device has none.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub launches: u32,
     /// From the start of the step.
     pub start_ns: u64,
     /// Its time.
@@ -359,6 +404,8 @@ impl StepTotal {
             wall_ns: 0,
             phases: Vec::new(),
             operations: Vec::new(),
+            kernels: Vec::new(),
+            findings: Vec::new(),
         }
     }
 
@@ -402,6 +449,7 @@ impl StepTotal {
                     phase: operation.phase,
                     layer: operation.layer,
                     count: 0,
+                    launches: 0,
                     duration_ns: 0,
                     min_ns: u64::MAX,
                     max_ns: 0,
@@ -412,13 +460,24 @@ impl StepTotal {
             });
             let total = &mut self.operations[index];
             total.count += 1;
+            total.launches += u64::from(operation.launches);
             total.duration_ns = total.duration_ns.saturating_add(operation.duration_ns);
             total.min_ns = total.min_ns.min(operation.duration_ns);
             total.max_ns = total.max_ns.max(operation.duration_ns);
             total.work += operation.work;
             expected = index + 1;
         }
+        counts::merge(
+            &mut self.kernels,
+            &step.kernels,
+            &mut self.findings,
+            &step.findings,
+        );
     }
+}
+
+fn is_zero<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// A number, or `null`, which is how JSON writes what is none: a record that holds one stays readable.
@@ -431,6 +490,11 @@ where
 }
 
 impl Record {
+    /// Whether the device that ran the steps has time: an emulated one has not, and a record of it holds none.
+    pub fn has_times(&self) -> bool {
+        self.run.device != "emulated"
+    }
+
     /// Reads a record; `path` may also be the folder that holds `record.json`.
     ///
     /// # Errors

@@ -1,5 +1,7 @@
 //! Takes the steps of a run apart while they run.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
@@ -93,6 +95,10 @@ impl Phase {
 pub enum Timer {
     /// The host's monotonic clock around a call that returns when the work is done.
     Wall,
+    /// CUDA events in the stream, behind the operation before and behind this one.
+    Event,
+    /// None: inside a replayed CUDA graph, or on an emulated device. The time reads 0.
+    None,
 }
 
 impl Timer {
@@ -100,6 +106,8 @@ impl Timer {
     pub const fn name(self) -> &'static str {
         match self {
             Timer::Wall => "wall",
+            Timer::Event => "event",
+            Timer::None => "none",
         }
     }
 }
@@ -135,10 +143,36 @@ impl std::ops::AddAssign for Work {
     }
 }
 
+/// Times on a device's own clock. A mark is a point in the device's queue; times between marks can be asked for once the
+/// device has passed them.
+pub trait DeviceClock: std::fmt::Debug + Send {
+    /// A step begins: marks made so far are not asked for again.
+    fn restart(&mut self);
+    /// Marks the point that the queue has come to; nothing where the device refuses.
+    fn mark(&mut self) -> Option<usize>;
+    /// Nanoseconds from one mark to a later one; nothing where the device does not tell.
+    fn elapsed_ns(&self, from: usize, to: usize) -> Option<u64>;
+}
+
+/// What takes the times of a step.
+#[derive(Debug)]
+pub enum Clock {
+    /// The host's clock: every call returns when its work is done.
+    Host,
+    /// Phases by the host's clock, and those that run kernels, and operations, by the device's: calls return when the work is
+    /// queued.
+    Device(Box<dyn DeviceClock>),
+    /// Nothing: an emulated device has no time.
+    Untimed,
+}
+
 /// Takes a step apart while it runs. One step is open at a time; phases do not nest; operations lie within a phase.
 #[derive(Debug)]
 pub struct Recorder {
     level: Level,
+    clock: Clock,
+    /// Counts the kernels put into the device's queue.
+    launches: Option<Arc<AtomicU64>>,
     step: Option<OpenStep>,
     /// Operations of the last step, to size the next one's list: growing it would be timed.
     operations_seen: usize,
@@ -153,6 +187,19 @@ struct OpenStep {
     phases: Vec<PhaseTime>,
     operations: Vec<Operation>,
     open_phase: Option<Phase>,
+    marks: Marks,
+}
+
+/// Points in the device's queue, of a step that a [`DeviceClock`] times.
+#[derive(Debug, Default)]
+struct Marks {
+    start: Option<usize>,
+    /// The last one made.
+    last: Option<usize>,
+    /// Before and behind each stretch of a phase that runs kernels.
+    phases: Vec<(Phase, Option<usize>, Option<usize>)>,
+    /// Before and behind each operation.
+    operations: Vec<(Option<usize>, Option<usize>)>,
 }
 
 impl Recorder {
@@ -160,9 +207,23 @@ impl Recorder {
     pub fn new(level: Level) -> Recorder {
         Recorder {
             level,
+            clock: Clock::Host,
+            launches: None,
             step: None,
             operations_seen: 0,
         }
+    }
+
+    /// The recorder with another clock than the host's.
+    #[must_use]
+    pub fn with_clock(self, clock: Clock) -> Recorder {
+        Recorder { clock, ..self }
+    }
+
+    /// The recorder, noting with each operation by how much `launches` grew.
+    #[must_use]
+    pub fn counting(self, launches: Option<Arc<AtomicU64>>) -> Recorder {
+        Recorder { launches, ..self }
     }
 
     /// How much this recorder records.
@@ -176,6 +237,13 @@ impl Recorder {
             Level::Operations => self.operations_seen.max(64),
             Level::Steps | Level::Phases => 0,
         };
+        let mut marks = Marks::default();
+        if let Clock::Device(clock) = &mut self.clock {
+            clock.restart();
+            marks.start = clock.mark();
+            marks.phases.reserve(4);
+            marks.operations.reserve(capacity);
+        }
         self.step = Some(OpenStep {
             kind,
             index,
@@ -183,6 +251,7 @@ impl Recorder {
             phases: Vec::with_capacity(Phase::ALL.len()),
             operations: Vec::with_capacity(capacity),
             open_phase: None,
+            marks,
             start: Instant::now(), // last: making the lists is not part of the step
         });
     }
@@ -201,15 +270,23 @@ impl Recorder {
         }
         step.open_phase = Some(phase);
         let start = Instant::now();
+        let before = self.mark_phase(phase);
         let result = f(self);
-        let host_ns = nanoseconds(start.elapsed());
+        let behind = self.mark_phase(phase);
+        let host_ns = self.host_ns(start.elapsed());
+        let since_step = start - self.open_step().start;
+        let start_ns = self.host_ns(since_step);
+        let has_marks = before.is_some();
         let step = self.open_step();
         step.open_phase = None;
+        if has_marks {
+            step.marks.phases.push((phase, before, behind));
+        }
         match step.phases.iter_mut().find(|p| p.name == phase) {
             Some(time) => time.host_ns += host_ns,
             None => step.phases.push(PhaseTime {
                 name: phase,
-                start_ns: nanoseconds(start - step.start),
+                start_ns,
                 host_ns,
                 gpu_ns: None,
             }),
@@ -231,9 +308,22 @@ impl Recorder {
         if self.level < Level::Operations {
             return f().map(|_| ());
         }
+        let launched = || -> u64 {
+            let launches = self.launches.as_ref();
+            launches.map_or(0, |launches| launches.load(Ordering::Relaxed))
+        };
+        let launched_before = launched();
         let start = Instant::now();
         let kernel = f()?;
-        let duration_ns = nanoseconds(start.elapsed());
+        let duration = start.elapsed();
+        let launches = launched() - launched_before;
+        let timer = match &self.clock {
+            Clock::Host => Timer::Wall,
+            Clock::Device(_) => Timer::Event,
+            Clock::Untimed => Timer::None,
+        };
+        let duration_ns = self.host_ns(duration);
+        self.mark_operation();
         let step = self.open_step();
         step.operations.push(Operation {
             name: name.into(),
@@ -241,11 +331,66 @@ impl Recorder {
             phase: step.open_phase.unwrap_or(Phase::Other),
             layer,
             work,
-            start_ns: nanoseconds(start - step.start),
+            launches: u32::try_from(launches).unwrap_or(u32::MAX),
+            start_ns: match timer {
+                Timer::Wall => nanoseconds(start - step.start),
+                Timer::Event | Timer::None => 0,
+            },
             duration_ns,
-            timer: Timer::Wall,
+            timer,
         });
         Ok(())
+    }
+
+    /// Notes operations that ran as a whole, inside a replayed graph: what they are is known, their times are not.
+    pub fn replayed(&mut self, operations: impl IntoIterator<Item = Operation>) {
+        if self.level < Level::Operations {
+            return;
+        }
+        let step = self.open_step();
+        let phase = step.open_phase.unwrap_or(Phase::Other);
+        for operation in operations {
+            step.marks.operations.push((None, None));
+            step.operations.push(Operation {
+                phase,
+                start_ns: 0,
+                duration_ns: 0,
+                timer: Timer::None,
+                ..operation
+            });
+        }
+    }
+
+    /// A host time, unless no times are taken.
+    fn host_ns(&self, duration: std::time::Duration) -> u64 {
+        match self.clock {
+            Clock::Untimed => 0,
+            Clock::Host | Clock::Device(_) => nanoseconds(duration),
+        }
+    }
+
+    /// A mark before or behind a phase, if it runs kernels and the device has a clock.
+    fn mark_phase(&mut self, phase: Phase) -> Option<usize> {
+        if !matches!(phase, Phase::Forward | Phase::Sample) {
+            return None;
+        }
+        let Clock::Device(clock) = &mut self.clock else {
+            return None;
+        };
+        let mark = clock.mark();
+        self.open_step().marks.last = mark;
+        mark
+    }
+
+    /// A mark behind an operation, if the device has a clock.
+    fn mark_operation(&mut self) {
+        let Clock::Device(clock) = &mut self.clock else {
+            return;
+        };
+        let behind = clock.mark();
+        let marks = &mut self.open_step().marks;
+        marks.operations.push((marks.last, behind));
+        marks.last = behind;
     }
 
     /// Stops the clock of the open step. What no phase covered becomes the phase `other`.
@@ -256,7 +401,10 @@ impl Recorder {
         let end = Instant::now();
         #[allow(clippy::expect_used)] // as documented: a mistake in the program, not in its input
         let mut step = self.step.take().expect("end_step without begin_step");
-        let wall_ns = nanoseconds(end - step.start);
+        let wall_ns = self.host_ns(end - step.start);
+        if let Clock::Device(clock) = &self.clock {
+            step.read_marks(clock.as_ref());
+        }
         self.operations_seen = self.operations_seen.max(step.operations.len());
         let covered: u64 = step.phases.iter().map(|p| p.host_ns).sum();
         step.phases.push(PhaseTime {
@@ -275,12 +423,42 @@ impl Recorder {
             wall_ns,
             phases: step.phases,
             operations: step.operations,
+            kernels: Vec::new(),
+            findings: Vec::new(),
         }
     }
 
     fn open_step(&mut self) -> &mut OpenStep {
         #[allow(clippy::expect_used)] // a mistake in the program, not in its input
         self.step.as_mut().expect("no step is open")
+    }
+}
+
+impl OpenStep {
+    /// The device's times, once it has passed all marks.
+    fn read_marks(&mut self, clock: &dyn DeviceClock) {
+        let between = |from: Option<usize>, to: Option<usize>| clock.elapsed_ns(from?, to?);
+        for &(phase, before, behind) in &self.marks.phases {
+            let time = self.phases.iter_mut().find(|p| p.name == phase);
+            if let (Some(time), Some(ns)) = (time, between(before, behind)) {
+                time.gpu_ns = Some(time.gpu_ns.unwrap_or(0) + ns);
+            }
+        }
+        let operations = self.operations.iter_mut().zip(&self.marks.operations);
+        for (operation, &(before, behind)) in operations {
+            let start_ns = between(self.marks.start, before);
+            match (operation.timer, between(before, behind), start_ns) {
+                (Timer::Event, Some(duration_ns), Some(start_ns)) => {
+                    operation.start_ns = start_ns;
+                    operation.duration_ns = duration_ns;
+                }
+                (Timer::Event, ..) => {
+                    operation.duration_ns = 0;
+                    operation.timer = Timer::None;
+                }
+                _ => {}
+            }
+        }
     }
 }
 

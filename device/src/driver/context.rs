@@ -77,7 +77,7 @@ impl Context {
     ///
     /// Whoever makes another context current in this thread, past this crate, must restore it.
     #[inline]
-    pub(super) fn bound(&self) -> Result<&Driver, Error> {
+    pub(crate) fn bound(&self) -> Result<&Driver, Error> {
         if CURRENT.get() != self.number {
             // SAFETY: the context is retained until `self` is dropped.
             unsafe { self.driver.cuCtxSetCurrent(self.handle)? };

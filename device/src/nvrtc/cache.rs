@@ -44,6 +44,19 @@ pub(super) struct Key {
 impl Key {
     /// `compiler_bytes` is the size of NVRTC's file, which tells releases of one version apart.
     pub(super) fn of(program: &Program, arch: Arch, compiler: Version, compiler_bytes: u64) -> Key {
+        Key::with(
+            program,
+            arch,
+            &[compiler.to_string(), compiler_bytes.to_string()],
+        )
+    }
+
+    /// The same whichever compiler made it.
+    fn of_any_compiler(program: &Program, arch: Arch) -> Key {
+        Key::with(program, arch, &[])
+    }
+
+    fn with(program: &Program, arch: Arch, compiler: &[String]) -> Key {
         let mut hasher = Sha256::new();
         let mut add = |text: &str| {
             // With the length before it, no two lists of texts give the same bytes.
@@ -51,8 +64,7 @@ impl Key {
             hasher.update(text.as_bytes());
         };
         add(env!("CARGO_PKG_VERSION"));
-        add(&compiler.to_string());
-        add(&compiler_bytes.to_string());
+        compiler.iter().for_each(|text| add(text));
         add(&program.name);
         add(&program.source);
         for list in [&program.expressions, &program.options.arguments(arch)] {
@@ -107,6 +119,29 @@ impl Cache {
             }
         }
         usage
+    }
+
+    /// What was put here for machines without a compiler, by [`Cache::prebuild`].
+    pub fn prebuilt(&self, program: &Program, arch: Arch) -> Option<Compiled> {
+        self.get(&Key::of_any_compiler(program, arch))
+    }
+
+    /// Keeps `compiled`, which `program` gave for `arch`, for machines without a compiler. Its PTX is left out: there is a file
+    /// for each architecture.
+    ///
+    /// # Errors
+    /// The folder cannot be written to.
+    pub fn prebuild(
+        &self,
+        program: &Program,
+        arch: Arch,
+        compiled: &Compiled,
+    ) -> Result<(), Error> {
+        let without_ptx = Compiled {
+            ptx: String::new(),
+            ..compiled.clone()
+        };
+        self.put(&Key::of_any_compiler(program, arch), &without_ptx)
     }
 
     fn file(&self, key: &Key) -> PathBuf {

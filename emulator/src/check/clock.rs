@@ -1,80 +1,79 @@
 //! Vector clocks: what of every other warp's past a warp knows to be before its present.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use super::times::{Groups, Times};
 
 /// The moments up to which the past of every warp is known: of the warps of the own group (a cluster of blocks, or one block)
 /// and, where blocks synchronise with one another, of other groups. An access at a time is known where the entry is later.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Clock {
     group: u32,
-    own: Vec<u32>,
+    own: Times,
     /// As `own`, counting only what a fence of the asynchronous proxy covers.
     proxied: Vec<u32>,
     /// The least of the warps' entries in `own`.
     floor: u32,
     /// Filled only by synchronisation between groups.
-    foreign: Option<Arc<BTreeMap<u32, Vec<u32>>>>,
+    foreign: Groups,
 }
 
-fn raise(times: &mut Vec<u32>, other: &[u32]) {
-    if times.len() < other.len() {
-        times.resize(other.len(), 0);
-    }
-    for (time, &other) in times.iter_mut().zip(other) {
-        *time = (*time).max(other);
-    }
-}
-
-/// Entries of a warp: its own, and those of the three kinds of asynchronous operations that it starts.
-const KINDS: usize = 4;
+/// Entries of a warp: its own, and those of the four kinds of asynchronous operations that it starts.
+const KINDS: usize = 5;
 
 impl Clock {
     /// Of a group with so many warps: behind the warps' entries are those of the asynchronous operations that each started.
     pub(crate) fn new(group: u32, warps: usize) -> Self {
         Self {
             group,
-            own: vec![0; KINDS * warps],
+            own: Times::new(KINDS * warps),
             proxied: vec![0; KINDS * warps],
             floor: 0,
-            foreign: None,
+            foreign: Groups::default(),
         }
     }
 
     /// Whether time is kept at all: it is not where races are not looked for.
     #[inline(always)]
     pub(crate) fn is_kept(&self) -> bool {
-        !self.own.is_empty()
+        !self.own.warps.is_empty()
     }
 
     /// Of the asynchronous operations of a warp what began before a time is known.
     pub(crate) fn raise(&mut self, slot: u32, time: u32) {
-        if let Some(own) = self.own.get_mut(slot as usize) {
+        if let Some(own) = self.own.warps.get_mut(slot as usize) {
             *own = time.max(*own);
         }
     }
 
-    /// Whether it is of the same group.
-    pub(crate) fn is_of(&self, other: &Self) -> bool {
-        self.is_kept() && self.group == other.group
+    /// Whether it is of a warp of a group.
+    pub(crate) fn is_of(&self, group: u32) -> bool {
+        self.is_kept() && self.group == group
+    }
+
+    /// What is known of the warps of a group.
+    pub(crate) fn times_of(&self, other: &Self) -> Option<&Times> {
+        if self.group == other.group {
+            Some(&self.own)
+        } else {
+            self.foreign.get(other.group)
+        }
     }
 
     /// What is known of a warp of the own group; of the warp itself, its present.
     #[inline(always)]
     pub(crate) fn of(&self, slot: u32) -> u32 {
-        self.own.get(slot as usize).copied().unwrap_or(0)
+        self.own.of(slot)
     }
 
     pub(crate) fn set(&mut self, slot: u32, time: u32) {
-        if let Some(own) = self.own.get_mut(slot as usize) {
+        if let Some(own) = self.own.warps.get_mut(slot as usize) {
             *own = time;
             self.raise_floor();
         }
     }
 
     fn raise_floor(&mut self) {
-        let warps = self.own.len() / KINDS;
-        self.floor = self.own[..warps].iter().copied().min().unwrap_or(0);
+        let warps = self.own.warps.len() / KINDS;
+        self.floor = self.own.warps[..warps].iter().copied().min().unwrap_or(0);
     }
 
     /// A time before which everything in the group is known.
@@ -83,10 +82,37 @@ impl Clock {
         self.floor
     }
 
-    /// Whether a moment of a warp of the own group is past.
+    /// What lanes of a warp can release of it: their own past, and what the warp's order says of the others.
+    pub(crate) fn narrow(&mut self, slot: u32, mask: u32, order: &LaneOrder) {
+        let now = self.of(slot);
+        self.set(slot, order.all());
+        self.own.add_lanes(slot, mask, now);
+        for (time, lanes) in order.before(mask) {
+            self.own.add_lanes(slot, lanes, time);
+        }
+    }
+
+    /// Whether a moment of a lane of the own group is past.
     #[inline(always)]
+    pub(crate) fn covers_lane(&self, slot: u32, lane: u32, time: u32) -> bool {
+        self.own.covers(slot, lane, time)
+    }
+
+    /// Whether a moment of some lane of a warp of the own group is past.
     pub(crate) fn covers(&self, slot: u32, time: u32) -> bool {
-        time < self.of(slot)
+        self.covers_all(slot, time) || self.own.lanes_of(slot).any(|(_, until)| time < until)
+    }
+
+    /// Whether a moment of all lanes of a warp of the own group is past.
+    #[inline(always)]
+    pub(crate) fn covers_all(&self, slot: u32, time: u32) -> bool {
+        time < self.own.of(slot)
+    }
+
+    /// As [`Self::covers_all`], of another group.
+    pub(crate) fn covers_all_foreign(&self, group: u32, slot: u32, time: u32) -> bool {
+        let times = self.foreign.get(group);
+        times.is_some_and(|times| time < times.of(slot))
     }
 
     /// Whether a moment of a warp of the own group is past, with a fence of the asynchronous proxy since.
@@ -97,19 +123,23 @@ impl Clock {
     }
 
     /// Whether a moment of another group is past.
-    pub(crate) fn covers_foreign(&self, group: u32, slot: u32, time: u32) -> bool {
-        let times = self
-            .foreign
-            .as_ref()
-            .and_then(|foreign| foreign.get(&group));
-        times
-            .and_then(|times| times.get(slot as usize))
-            .is_some_and(|&known| time < known)
+    pub(crate) fn covers_foreign(&self, group: u32, slot: u32, lane: u32, time: u32) -> bool {
+        let times = self.foreign.get(group);
+        times.is_some_and(|times| times.covers(slot, lane, time))
+    }
+
+    /// Whether a moment of a lane is past, of whatever group.
+    pub(crate) fn covers_of(&self, group: u32, slot: u32, lane: u32, time: u32) -> bool {
+        if group == self.group {
+            self.covers_lane(slot, lane, time)
+        } else {
+            self.covers_foreign(group, slot, lane, time)
+        }
     }
 
     /// A fence of the asynchronous proxy: it covers everything known.
     pub(crate) fn fence_proxy(&mut self) {
-        self.proxied.clone_from(&self.own);
+        self.proxied.clone_from(&self.own.warps);
     }
 
     pub(crate) fn join(&mut self, other: &Self) {
@@ -121,35 +151,18 @@ impl Clock {
             return;
         }
         if other.group == self.group {
-            raise(&mut self.own, &other.own);
-            raise(&mut self.proxied, &other.proxied);
-            self.raise_floor();
+            self.own.join(&other.own);
+            for (time, &other) in self.proxied.iter_mut().zip(&other.proxied) {
+                *time = (*time).max(other);
+            }
         } else {
-            let foreign = Arc::make_mut(self.foreign.get_or_insert_default());
-            raise(foreign.entry(other.group).or_default(), &other.own);
+            self.foreign.add(other.group, &other.own);
         }
-        if let Some(theirs) = &other.foreign {
-            if self
-                .foreign
-                .as_ref()
-                .is_some_and(|ours| Arc::ptr_eq(ours, theirs))
-            {
-                return;
-            }
-            if self.foreign.is_none() && !theirs.contains_key(&self.group) {
-                self.foreign = Some(Arc::clone(theirs));
-                return;
-            }
-            for (&group, times) in theirs.iter() {
-                if group == self.group {
-                    raise(&mut self.own, times);
-                    self.raise_floor();
-                } else {
-                    let foreign = Arc::make_mut(self.foreign.get_or_insert_default());
-                    raise(foreign.entry(group).or_default(), times);
-                }
-            }
+        if let Some(times) = other.foreign.get(self.group) {
+            self.own.join(times);
         }
+        self.foreign.join(&other.foreign);
+        self.raise_floor();
     }
 }
 
@@ -160,6 +173,8 @@ pub(crate) struct LaneOrder {
     all: u32,
     /// Some of them, since then.
     some: Vec<(u32, u32)>,
+    /// What some did before a moment is before the present of all.
+    past: Vec<(u32, u32)>,
 }
 
 /// Partial synchronisations that are remembered; beyond them the oldest counts for all lanes, which can hide a race and never
@@ -172,10 +187,11 @@ impl LaneOrder {
         if mask & live == live {
             self.all = time;
             self.some.clear();
+            self.past.clear();
             return;
         }
         if self.some.len() == REMEMBERED {
-            self.all = self.some.remove(0).0;
+            self.all = self.all.max(self.some.remove(0).0);
         }
         self.some.push((time, mask));
     }
@@ -190,10 +206,35 @@ impl LaneOrder {
         self.all = self.all.max(time);
     }
 
+    /// As [`Self::raise`], of some lanes.
+    pub(crate) fn raise_lanes(&mut self, time: u32, mask: u32) {
+        if time <= self.all {
+            return;
+        }
+        if let Some(entry) = self.past.iter_mut().find(|entry| entry.1 == mask) {
+            entry.0 = time.max(entry.0);
+            return;
+        }
+        if self.past.len() == REMEMBERED {
+            self.all = self.all.max(self.past.remove(0).0);
+        }
+        self.past.push((time, mask));
+    }
+
+    /// What is before the present of lanes of a mask, beside what is before that of all: times and lanes.
+    fn before(&self, mask: u32) -> impl Iterator<Item = (u32, u32)> {
+        let some = self.some.iter().filter(move |entry| entry.1 & mask != 0);
+        some.chain(&self.past).copied()
+    }
+
     /// Whether what one lane did at a time is before the present of another.
     pub(crate) fn covers(&self, time: u32, lane: u32, other: u32) -> bool {
         let both = 1 << lane | 1 << other;
         time < self.all
+            || self
+                .past
+                .iter()
+                .any(|&(at, mask)| time < at && mask >> lane & 1 == 1)
             || self
                 .some
                 .iter()
@@ -214,13 +255,13 @@ mod tests {
         // The releasing warp ends its interval, then publishes.
         a.set(1, 6);
         let published = a.clone();
-        assert!(!b.covers_foreign(0, 1, written));
+        assert!(!b.covers_foreign(0, 1, 0, written));
         b.join(&published);
-        assert!(b.covers_foreign(0, 1, written));
-        assert!(!b.covers_foreign(0, 1, 6));
+        assert!(b.covers_foreign(0, 1, 0, written));
+        assert!(!b.covers_foreign(0, 1, 0, 6));
         let mut c = Clock::new(0, 2);
         c.join(&b);
-        assert!(c.covers(1, written) && !c.covers(1, 6));
+        assert!(c.covers_lane(1, 0, written) && !c.covers_lane(1, 0, 6));
     }
 
     #[test]
@@ -234,6 +275,17 @@ mod tests {
         assert!(issuer.covers(0, written) && !issuer.covers_proxied(0, written));
         issuer.fence_proxy();
         assert!(issuer.covers_proxied(0, written));
+    }
+
+    #[test]
+    fn a_lane_releases_its_own_past_and_what_it_synchronised_with() {
+        let mut order = LaneOrder::default();
+        order.synchronise(4, 0b0110, 0b1111);
+        let mut clock = Clock::new(0, 1);
+        clock.set(0, 9);
+        clock.narrow(0, 0b0010, &order);
+        assert!(clock.covers_lane(0, 1, 8) && clock.covers_lane(0, 2, 3));
+        assert!(!clock.covers_lane(0, 2, 4) && !clock.covers_lane(0, 3, 3));
     }
 
     #[test]

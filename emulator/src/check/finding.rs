@@ -5,6 +5,7 @@ use std::fmt;
 
 use crate::exec::coordinates;
 use crate::program::KernelCode;
+use crate::program::op::{BulkOp, Op};
 
 /// The class of a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -47,6 +48,8 @@ pub enum FindingKind {
     ExpectedBytes,
     /// An asynchronous operation was under way when its block ended.
     UnfinishedAtExit,
+    /// `setmaxnreg.inc` asks for registers that the block never has, or `.inc` for fewer or `.dec` for more than the warp has.
+    RegisterBudget,
 }
 
 /// How bad a finding is.
@@ -71,6 +74,22 @@ pub struct Party {
     pub file: String,
     /// Line in that file.
     pub line: u32,
+    /// What it does there: `load`, `store`, `atomic`, `asynchronous copy`, …; empty where memory is not concerned.
+    pub operation: &'static str,
+}
+
+/// What an instruction does to memory.
+fn operation(op: &Op) -> &'static str {
+    match op {
+        Op::Load(_) | Op::LoadMatrix { .. } => "load",
+        Op::Store(_) | Op::StoreMatrix { .. } => "store",
+        Op::Atom { .. } => "atomic",
+        Op::CopyAsync { .. } => "asynchronous copy",
+        Op::Bulk(BulkOp::Plain { .. } | BulkOp::Tensor { .. }) => "bulk copy",
+        Op::Wgmma(_) => "wgmma",
+        Op::Mbarrier(_) => "mbarrier",
+        _ => "",
+    }
 }
 
 /// Something a kernel did wrong.
@@ -124,7 +143,12 @@ impl fmt::Display for Finding {
             FindingKind::MissingFence => "wgmma without wgmma.fence before it",
             FindingKind::MbarrierMisuse => "misuse of an mbarrier",
             FindingKind::ExpectedBytes => "an mbarrier expects other bytes than arrive",
+            FindingKind::RegisterBudget => "setmaxnreg beyond the registers of the block",
             FindingKind::UnfinishedAtExit => "asynchronous operation not waited for before exit",
+        };
+        let of = |operation: &str| match operation {
+            "" => String::new(),
+            operation => format!("{operation} by "),
         };
         let severity = match self.severity {
             Severity::Error => "",
@@ -145,8 +169,10 @@ impl fmt::Display for Finding {
         }
         write!(
             f,
-            ", block {:?} thread {:?}",
-            self.party.block, self.party.thread
+            ", {}block {:?} thread {:?}",
+            of(self.party.operation),
+            self.party.block,
+            self.party.thread
         )?;
         if let Some((base, bytes)) = self.allocation {
             write!(f, ", allocation of {bytes} bytes at 0x{base:x}")?;
@@ -154,8 +180,12 @@ impl fmt::Display for Finding {
         if let Some(other) = &self.other {
             write!(
                 f,
-                "; the other: {}:{}, block {:?} thread {:?}",
-                other.file, other.line, other.block, other.thread
+                "; the other: {}:{}, {}block {:?} thread {:?}",
+                other.file,
+                other.line,
+                of(other.operation),
+                other.block,
+                other.thread
             )?;
         }
         if self.count > 1 {
@@ -260,6 +290,7 @@ impl Findings {
                 thread: coordinates(t, block),
                 file,
                 line,
+                operation: operation(&kernel.code.instructions[pc as usize].op),
             }
         };
         let mut by_line: BTreeMap<_, (Key, Instance, u64)> = BTreeMap::new();

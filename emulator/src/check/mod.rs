@@ -3,6 +3,7 @@
 pub(crate) mod clock;
 pub(crate) mod finding;
 pub(crate) mod race;
+pub(crate) mod times;
 
 pub use finding::{Finding, FindingKind, Party, Severity};
 

@@ -44,6 +44,37 @@ pub(crate) fn sectors(addresses: &[u64; 32], mask: u32, bytes: u64) -> u32 {
     count
 }
 
+/// The first sector of a warp's access, and a bit for each of the 64 from there on that is among the access's; `None` where they
+/// are further apart. Offsets are from a multiple of 32, and each lane's access is aligned to its size, at most 16 bytes. Lanes
+/// that take no part have the offset of one that does.
+#[inline(always)]
+pub(crate) fn near_sectors(offsets: &[u32; 32]) -> Option<(u32, u64)> {
+    const SHIFT: u32 = SECTOR.trailing_zeros();
+    let (mut low, mut high) = (u32::MAX, 0);
+    for &offset in offsets {
+        low = low.min(offset);
+        high = high.max(offset);
+    }
+    let first = low >> SHIFT;
+    let span = (high >> SHIFT) - first;
+    // Half of the vectors do where half of the bits do.
+    if span < 32 {
+        let mut bits = 0u32;
+        for offset in offsets {
+            bits |= 1 << ((offset >> SHIFT).wrapping_sub(first) & 31);
+        }
+        return Some((first, u64::from(bits)));
+    }
+    if span >= 64 {
+        return None;
+    }
+    let mut bits = 0u64;
+    for offset in offsets {
+        bits |= 1 << ((offset >> SHIFT).wrapping_sub(first) & 63);
+    }
+    Some((first, bits))
+}
+
 /// Sectors that the access would need if its lanes' bytes lay side by side, or as few as it does need.
 #[inline]
 pub(crate) fn ideal_sectors(mask: u32, bytes: u64, sectors: u64) -> u64 {
@@ -74,27 +105,31 @@ fn unordered_sectors(addresses: &[u64; 32], mask: u32, bytes: u64) -> u32 {
     count
 }
 
-/// Wavefronts of a warp's access to shared memory, and how few they could be.
+/// Wavefronts of a warp's access to shared memory, and how few they could be without bank conflicts. Lanes that take no part have
+/// the offset of one that does.
 ///
-/// 32 banks of 4 bytes; lanes that read one word share it. Accesses of 8 bytes go in two halves of the warp, of 16 bytes in four
-/// quarters; in each the bank with most distinct words decides.
+/// 32 banks of 4 bytes; lanes that read one word share it. A wavefront returns 128 bytes: accesses of 8 bytes go in two halves of
+/// the warp, of 16 bytes in four quarters; in each the bank with most distinct words decides.
+///
+/// `packs` is of loads. Where lanes `n` and `n ^ 1` have the same address, for all active lanes, or all `n` and `n ^ 2`, a
+/// wavefront returns the registers of twice as many lanes, so that there are half as many parts (G. Smith of NVIDIA on devices of
+/// compute capability 7.0 and 7.5, forums.developer.nvidia.com/t/77228; assumed to hold for newer ones). A lane whose partner takes
+/// no part is taken as in order.
 #[inline(always)]
-pub(crate) fn wavefronts(addresses: &[u64; 32], mask: u32, bytes: u64) -> (u32, u32) {
-    // Side by side: each part has all banks to itself.
-    if mask == u32::MAX && matches!(bytes, 4 | 8 | 16) {
-        let mut differ = 0;
-        for lane in 0..32 {
-            differ |= addresses[lane] ^ addresses[0].wrapping_add(lane as u64 * bytes);
-        }
-        if differ | addresses[0] & (bytes - 1) == 0 {
-            return (bytes as u32 / 4, bytes as u32 / 4);
-        }
-    }
-    let (parts, lanes_per_part) = match bytes {
+pub(crate) fn wavefronts(offsets: &[u32; 32], mask: u32, bytes: u32, packs: bool) -> (u32, u32) {
+    let (mut parts, mut lanes_per_part) = match bytes {
         8 => (2, 16),
         16 => (4, 8),
         _ => (1, 32),
     };
+    if mask == u32::MAX
+        && let Some(wavefronts) = of_whole_warp(offsets, bytes)
+    {
+        return (wavefronts, parts);
+    }
+    if packs && bytes >= 8 && (is_paired(offsets, mask, 1) || is_paired(offsets, mask, 2)) {
+        (parts, lanes_per_part) = (parts / 2, lanes_per_part * 2);
+    }
     let mut total = 0;
     let mut ideal = 0;
     for part in 0..parts {
@@ -102,41 +137,92 @@ pub(crate) fn wavefronts(addresses: &[u64; 32], mask: u32, bytes: u64) -> (u32, 
         let lanes = mask & lanes;
         if lanes != 0 {
             ideal += 1;
-            total += conflicts(addresses, lanes, bytes);
+            total += conflicts(offsets, lanes, bytes);
         }
     }
     (total, ideal)
 }
 
+/// Whether every lane has the offset of the lane whose number differs by one bit, where both are active.
+#[inline(always)]
+fn is_paired(offsets: &[u32; 32], mask: u32, bit: usize) -> bool {
+    let mut differ = 0;
+    for lane in 0..32 {
+        let both = mask >> lane & mask >> (lane ^ bit) & 1;
+        differ |= (offsets[lane] ^ offsets[lane ^ bit]) & 0u32.wrapping_sub(both);
+    }
+    differ == 0
+}
+
+/// Wavefronts of common accesses of all lanes, aligned to their size: without conflicts, or one stride apart.
+#[inline(always)]
+fn of_whole_warp(offsets: &[u32; 32], bytes: u32) -> Option<u32> {
+    let (shift, places, lanes) = match bytes {
+        4 => (2, 32, 32),
+        8 => (3, 16, 16),
+        16 => (4, 8, 8),
+        _ => return None,
+    };
+    let mut misaligned = 0;
+    for offset in offsets {
+        misaligned |= offset;
+    }
+    if misaligned & (bytes - 1) != 0 {
+        return None;
+    }
+    // Whether the lanes of each part have all the places there are.
+    let mut is_full = true;
+    for part in offsets.chunks_exact(lanes) {
+        let mut taken = 0u32;
+        for offset in part {
+            taken |= 1 << (offset >> shift & (places - 1));
+        }
+        is_full &= taken == u32::MAX >> (32 - places);
+    }
+    let parts = 32 / places;
+    if is_full {
+        return Some(parts);
+    }
+    let stride = offsets[1].wrapping_sub(offsets[0]);
+    let mut differ = 0;
+    for lane in 0..32u32 {
+        let expected = offsets[0].wrapping_add(stride.wrapping_mul(lane));
+        differ |= offsets[lane as usize] ^ expected;
+    }
+    if differ != 0 || stride == 0 {
+        return None;
+    }
+    // As many lanes come to one place as the stride and the number of places have factors in common.
+    let words = stride >> shift;
+    Some(parts << words.trailing_zeros().min(places.trailing_zeros()))
+}
+
 /// The largest number of distinct words in one bank.
 #[inline(always)]
-fn conflicts(addresses: &[u64; 32], mask: u32, bytes: u64) -> u32 {
+fn conflicts(offsets: &[u32; 32], mask: u32, bytes: u32) -> u32 {
     // What a lane accesses is one word, or two or four that lie in as many banks: 32, 16 or 8 places for it.
     let (shift, places) = match bytes {
         1 | 2 | 4 => (2, 32),
         8 => (3, 16),
         16 => (4, 8),
-        _ => return conflicts_by_word(addresses, mask, bytes),
+        _ => return conflicts_by_word(offsets, mask, bytes),
     };
-    let first = addresses[mask.trailing_zeros() as usize & 31];
+    let first = offsets[mask.trailing_zeros() as usize & 31] >> shift;
     let mut taken = 0u32;
     let mut differ = 0;
     let mut misaligned = 0;
     for lane in 0..32 {
         let is_in = 0u32.wrapping_sub(mask >> lane & 1);
-        let word = (addresses[lane] >> shift) as u32;
+        let word = offsets[lane] >> shift;
         taken |= 1 << (word & (places - 1)) & is_in;
-        differ |= (word ^ (first >> shift) as u32) & is_in;
-        misaligned |= addresses[lane] as u32 & is_in;
+        differ |= (word ^ first) & is_in;
+        misaligned |= offsets[lane] & is_in;
     }
-    if misaligned & (bytes as u32 - 1) != 0 {
-        return conflicts_by_word(addresses, mask, bytes);
+    if misaligned & (bytes - 1) != 0 {
+        return conflicts_by_word(offsets, mask, bytes);
     }
     if differ == 0 || taken.count_ones() == mask.count_ones() {
         return 1;
-    }
-    if let Some(conflicts) = strided_conflicts(addresses, mask, shift, places) {
-        return conflicts;
     }
     // Of every place a list of its lanes with distinct words.
     let mut heads = [NONE; 32];
@@ -147,10 +233,10 @@ fn conflicts(addresses: &[u64; 32], mask: u32, bytes: u64) -> u32 {
     while rest != 0 {
         let lane = rest.trailing_zeros() as usize;
         rest &= rest - 1;
-        let word = (addresses[lane] >> shift) as u32;
+        let word = offsets[lane] >> shift;
         let place = (word & (places - 1)) as usize;
         let mut other = heads[place];
-        while other != NONE && (addresses[usize::from(other)] >> shift) as u32 != word {
+        while other != NONE && offsets[usize::from(other)] >> shift != word {
             other = next[usize::from(other)];
         }
         if other == NONE {
@@ -163,39 +249,17 @@ fn conflicts(addresses: &[u64; 32], mask: u32, bytes: u64) -> u32 {
     u32::from(most)
 }
 
-/// Of lanes with no gap between them whose words are one stride apart.
-#[inline(always)]
-fn strided_conflicts(addresses: &[u64; 32], mask: u32, shift: u32, places: u32) -> Option<u32> {
-    let (first, lanes) = (mask.trailing_zeros(), mask.count_ones());
-    // A part of the warp, or all of it.
-    if lanes != places || !first.is_multiple_of(places) || mask >> first != u32::MAX >> (32 - lanes)
-    {
-        return None;
-    }
-    let word = |lane: u32| (addresses[lane as usize & 31] >> shift) as u32;
-    let start = word(first);
-    let stride = word(first + 1).wrapping_sub(start);
-    let mut differ = 0;
-    for lane in 0..32u32 {
-        let is_in = 0u32.wrapping_sub(mask >> lane & 1);
-        let expected = start.wrapping_add(stride.wrapping_mul(lane.wrapping_sub(first)));
-        differ |= (word(lane) ^ expected) & is_in;
-    }
-    // As many lanes come to one place as the stride and the number of places have factors in common.
-    (differ == 0 && stride != 0).then(|| 1 << stride.trailing_zeros().min(places.trailing_zeros()))
-}
-
 /// No lane.
 const NONE: u8 = 32;
 
 /// As [`conflicts`], of accesses of any size and alignment.
 #[cold]
-fn conflicts_by_word(addresses: &[u64; 32], mask: u32, bytes: u64) -> u32 {
+fn conflicts_by_word(offsets: &[u32; 32], mask: u32, bytes: u32) -> u32 {
     let mut counts = [0u8; 32];
-    let mut held = [[0u64; 32]; 32];
+    let mut held = [[0u32; 32]; 32];
     let mut most = 1;
     for lane in (0..32).filter(|lane| mask >> lane & 1 == 1) {
-        for word in addresses[lane] / 4..(addresses[lane] + bytes).div_ceil(4) {
+        for word in offsets[lane] / 4..(offsets[lane] + bytes).div_ceil(4) {
             let bank = (word % 32) as usize;
             let count = usize::from(counts[bank]);
             if !held[bank][..count].contains(&word) && count < 32 {
@@ -228,9 +292,13 @@ mod tests {
         assert_eq!(sectors(&strided(4), 0x1, 4), 1);
     }
 
+    fn offsets(stride: u32) -> [u32; 32] {
+        std::array::from_fn(|lane| lane as u32 * stride)
+    }
+
     #[test]
     fn wavefronts_of_common_patterns() {
-        let count = |stride, bytes| wavefronts(&strided(stride), u32::MAX, bytes).0;
+        let count = |stride, bytes| wavefronts(&offsets(stride), u32::MAX, bytes, true).0;
         assert_eq!(count(4, 4), 1);
         assert_eq!(count(0, 4), 1);
         assert_eq!(count(8, 4), 2);
@@ -241,7 +309,55 @@ mod tests {
         assert_eq!(count(32, 16), 8);
         // Two bytes of one word are no conflict.
         assert_eq!(count(2, 2), 1);
-        assert_eq!(wavefronts(&strided(64), u32::MAX, 16), (16, 4));
+        assert_eq!(wavefronts(&offsets(64), u32::MAX, 16, true), (16, 4));
+    }
+
+    /// Lanes' numbers as offsets.
+    fn check(
+        bytes: u32,
+        mask: u32,
+        of_lane: impl Fn(u32) -> u32,
+        load: (u32, u32),
+        store: (u32, u32),
+    ) {
+        let offsets = std::array::from_fn(|lane| of_lane(lane as u32) * bytes);
+        assert_eq!(wavefronts(&offsets, mask, bytes, true), load);
+        assert_eq!(wavefronts(&offsets, mask, bytes, false), store);
+    }
+
+    #[test]
+    fn loads_of_8_and_16_bytes_by_pairs_of_lanes_with_one_address() {
+        let all = u32::MAX;
+        // No pairs: two halves, four quarters.
+        check(8, all, |lane| lane, (2, 2), (2, 2));
+        check(16, all, |lane| lane, (4, 4), (4, 4));
+        // One address for all.
+        check(8, all, |_| 5, (1, 1), (2, 2));
+        check(16, all, |_| 5, (2, 2), (4, 4));
+        // T0 = T1, T2 = T3, …: 16 distinct addresses lie in 16 × 8 = 128 bytes, or twice 8 × 16.
+        check(8, all, |lane| lane / 2, (1, 1), (2, 2));
+        check(16, all, |lane| lane / 2, (2, 2), (4, 4));
+        // T0 = T2, T1 = T3, T4 = T6, …
+        check(8, all, |lane| lane / 4 * 2 + lane % 2, (1, 1), (2, 2));
+        check(16, all, |lane| lane / 4 * 2 + lane % 2, (2, 2), (4, 4));
+        // T0 = T4, …: no such pairs, though each quarter has only four addresses.
+        check(8, all, |lane| lane / 8 * 4 + lane % 4, (2, 2), (2, 2));
+        check(16, all, |lane| lane / 8 * 4 + lane % 4, (4, 4), (4, 4));
+        // All but one pair.
+        check(
+            16,
+            all,
+            |lane| if lane == 31 { 40 } else { lane / 2 },
+            (4, 4),
+            (4, 4),
+        );
+        // Pairs, but 128 bytes apart: each of a half's eight addresses is in the same four banks.
+        check(16, all, |lane| lane / 2 * 8, (16, 2), (16, 4));
+        // Lanes without a partner: 16 addresses of 8 bytes, every second lane.
+        check(8, 0x5555_5555, |lane| lane / 2, (1, 1), (2, 2));
+        check(16, 0xff, |lane| lane, (1, 1), (1, 1));
+        // Words are never packed.
+        check(4, all, |_| 5, (1, 1), (1, 1));
     }
 
     use proptest::prelude::*;
@@ -252,6 +368,10 @@ mod tests {
                 std::array::from_fn(|lane| start + stride * lane as u64)
             }),
             prop::array::uniform32(0u64..64),
+            prop::array::uniform16(0u64..32)
+                .prop_map(|half| std::array::from_fn(|lane| half[lane / 2])),
+            prop::array::uniform16(0u64..32)
+                .prop_map(|half| std::array::from_fn(|lane| half[lane / 4 * 2 + lane % 2])),
             prop::array::uniform32(0u64..4096),
             (0u64..32, 0u64..32).prop_map(|(xor, add)| {
                 std::array::from_fn(|lane| (lane as u64 ^ xor) + 32 * (lane as u64 * add % 7))
@@ -275,16 +395,35 @@ mod tests {
                 lanes().flat_map(|lane| at[lane] / unit..=(at[lane] + bytes - 1) / unit).collect()
             };
             prop_assert_eq!(sectors(&at, mask, bytes) as usize, touched(SECTOR).len());
-            let per_part = if bytes > 4 { 128 / bytes as usize } else { 32 };
-            let mut expected = (0, 0);
-            for part in 0..32 / per_part {
-                let within = (u64::MAX >> (64 - per_part) << (part * per_part)) as u32 & mask;
-                if within != 0 {
-                    expected.0 += conflicts_by_word(&at, within, bytes);
-                    expected.1 += 1;
-                }
+            let first = at[mask.trailing_zeros() as usize];
+            let filled: [u64; 32] =
+                std::array::from_fn(|lane| if mask >> lane & 1 == 1 { at[lane] } else { first });
+            let all = touched(SECTOR);
+            let near = near_sectors(&filled.map(|address| address as u32));
+            prop_assert_eq!(near.is_some(), all.last().unwrap() - all.first().unwrap() < 64);
+            if let Some((first, bits)) = near {
+                let found: Vec<u64> = (0..64).filter(|bit| bits >> bit & 1 == 1).map(|bit| u64::from(first) + bit).collect();
+                prop_assert_eq!(found, all.into_iter().collect::<Vec<_>>());
             }
-            prop_assert_eq!(wavefronts(&at, mask, bytes), expected);
+            let offsets = filled.map(|address| address as u32);
+            let is_pair = |bit: usize| {
+                lanes().all(|lane| mask >> (lane ^ bit) & 1 == 0 || at[lane] == at[lane ^ bit])
+            };
+            for packs in [false, true] {
+                let mut per_part = if bytes > 4 { 128 / bytes as usize } else { 32 };
+                if packs && bytes > 4 && (is_pair(1) || is_pair(2)) {
+                    per_part *= 2;
+                }
+                let mut expected = (0, 0);
+                for part in 0..32 / per_part {
+                    let within = (u64::MAX >> (64 - per_part) << (part * per_part)) as u32 & mask;
+                    if within != 0 {
+                        expected.0 += conflicts_by_word(&offsets, within, bytes as u32);
+                        expected.1 += 1;
+                    }
+                }
+                prop_assert_eq!(wavefronts(&offsets, mask, bytes as u32, packs), expected);
+            }
         }
     }
 }

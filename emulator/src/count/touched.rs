@@ -46,6 +46,32 @@ impl Touched {
         }
     }
 
+    /// Marks sectors of an allocation: bit 0 of `bits` is that with number `first`.
+    #[inline(always)]
+    pub(crate) fn mark_sectors(
+        &mut self,
+        allocation: usize,
+        is_write: bool,
+        first: u64,
+        bits: u64,
+    ) {
+        let Some(maps) = self.allocations.get_mut(allocation) else {
+            return;
+        };
+        let map = &mut maps[usize::from(is_write)];
+        let (word, bit) = ((first / 64) as usize, first % 64);
+        // What goes beyond the word, if anything does, is in the next.
+        let beyond = (bits >> 1) >> (63 - bit);
+        let words = word + 1 + usize::from(beyond != 0);
+        if map.len() < words {
+            map.resize(words.next_power_of_two(), 0);
+        }
+        map[word] |= bits << bit;
+        if beyond != 0 {
+            map[word + 1] |= beyond;
+        }
+    }
+
     /// As [`Self::mark`] of every lane of a mask, each of `bytes` from its address less `base` on.
     #[inline(always)]
     pub(crate) fn mark_lanes(
@@ -94,10 +120,16 @@ impl Touched {
     /// Marks what was written as defined, by whole sectors: for launches that did not follow every byte.
     pub(crate) fn define(&self, memory: &GlobalMemory) {
         for (maps, allocation) in self.allocations.iter().zip(memory.allocations()) {
-            for (word, &bits) in maps[1].iter().enumerate().filter(|(_, bits)| **bits != 0) {
-                for bit in (0..64).filter(|bit| bits >> bit & 1 == 1) {
-                    let start = (word as u64 * 64 + bit) * SECTOR;
-                    allocation.define(start, SECTOR.min(allocation.bytes - start));
+            for (word, &bits) in maps[1].iter().enumerate() {
+                let mut rest = bits;
+                while rest != 0 {
+                    // The next sectors that lie side by side.
+                    let bit = rest.trailing_zeros();
+                    let count = (rest >> bit).trailing_ones();
+                    let start = (word as u64 * 64 + u64::from(bit)) * SECTOR;
+                    let bytes = u64::from(count) * SECTOR;
+                    allocation.define(start, bytes.min(allocation.bytes - start));
+                    rest &= !(u64::MAX >> (64 - count) << bit);
                 }
             }
         }

@@ -135,9 +135,12 @@ pub(super) fn execute(
         return Ok(());
     };
     let s = &r[usize::from(returns)..];
+    let keep = u64::MAX >> (64 - 8 * u32::from(a.bytes));
     let all = addresses(&warp.registers, s[0], a.wide, a.offset, mask);
-    w.changes += 1;
     let mut old = [0; 32];
+    // Lanes that found what they compare with; the others write nothing and release nothing.
+    let mut written = 0;
+    let writes = |old: u64, value: u64| op != Atomic::CompareExchange || old == value;
     by_space(a.space, &all, mask, |space, at, mask| {
         let site = Site {
             pc,
@@ -157,8 +160,7 @@ pub(super) fn execute(
         };
         match space {
             Space::Global => {
-                order::acquire_global(w, g, warp, at, mask, a.order);
-                order::release_global(w, g, warp, at, mask, a.order, op != Atomic::Exchange);
+                order::acquire_global(w, g, warp, at, mask, &a);
                 if w.launch.checks.init && op != Atomic::Exchange {
                     find_undefined_global(w, g, warp, at, site);
                 }
@@ -189,15 +191,19 @@ pub(super) fn execute(
                                 bits
                             }
                         };
+                        let mut new = 0;
                         old[lane] = allocation.update(from, a.bytes, |old| {
-                            flush(apply(op, ty, a.bytes, flush(old), flush(value), third))
+                            new = flush(apply(op, ty, a.bytes, flush(old), flush(value), third));
+                            new
                         });
+                        w.changes += u64::from(new != old[lane]);
+                        written |= u32::from(writes(old[lane], value & keep)) << lane;
                     }
                 }
+                order::release_global(w, g, warp, at, written & mask, &a, true);
             }
             Space::Shared | Space::Cluster => {
-                order::acquire_shared(w, g, warp, at, mask, a.order);
-                order::release_shared(w, g, warp, at, mask, a.order, op != Atomic::Exchange);
+                order::acquire_shared(w, g, warp, at, mask, &a);
                 if w.launch.checks.init && op != Atomic::Exchange {
                     find_undefined_shared(w, g, warp, at, site);
                 }
@@ -211,13 +217,12 @@ pub(super) fn execute(
                     let from = found.offsets[lane] as usize;
                     let shared = &mut g.blocks[rank].shared;
                     old[lane] = word(shared, from, a.bytes);
-                    set_word(
-                        shared,
-                        from,
-                        a.bytes,
-                        apply(op, ty, a.bytes, old[lane], value, third),
-                    );
+                    let new = apply(op, ty, a.bytes, old[lane], value, third);
+                    set_word(shared, from, a.bytes, new);
+                    w.changes += u64::from(new != old[lane]);
+                    written |= u32::from(writes(old[lane], value & keep)) << lane;
                 }
+                order::release_shared(w, g, warp, at, written & mask, &a, true);
             }
             _ => {
                 let lane = mask.trailing_zeros() as usize;

@@ -4,6 +4,7 @@ use super::memory::{Site, addresses, lanes};
 use super::observe;
 use super::race;
 use super::state::{Group, Warp, Worker};
+use super::vectorise::vectorised;
 use crate::check::race::Stamp;
 use crate::error::Error;
 use crate::program::op::{Op, Space};
@@ -16,6 +17,8 @@ pub(crate) struct Batch {
     bytes: u8,
     shared: [u32; 32],
     global: [u64; 32],
+    /// The allocation that all of `bytes` of every lane come from, where it is one.
+    whole: Option<usize>,
     /// Bytes taken from global memory; the rest becomes zero.
     taken: [u8; 32],
     /// Which group of its lanes it was committed to.
@@ -30,7 +33,14 @@ pub(crate) struct Copies {
     groups: [u32; 32],
 }
 
-pub(super) fn start(
+vectorised! {
+    pub(super) fn start(w: &mut Worker<'_>, g: &mut Group, warp: &mut Warp, op: &Op, r: &[u32], mask: u32, pc: u32) -> Result<(), Error> {
+        begin(w, g, warp, op, r, mask, pc)
+    }
+}
+
+#[inline(always)]
+fn begin(
     w: &mut Worker<'_>,
     g: &mut Group,
     warp: &mut Warp,
@@ -52,19 +62,19 @@ pub(super) fn start(
     };
     let shared = addresses(&warp.registers, r[0], shared_wide, shared_offset, mask);
     let global = addresses(&warp.registers, r[1], global_wide, global_offset, mask);
-    let taken = match has_size {
-        true => warp
-            .registers
-            .r32(r[2])
-            .map(|size| size.min(u32::from(bytes)) as u8),
-        false => [bytes; 32],
-    };
+    let mut taken = [bytes; 32];
+    let mut whole = mask;
+    if has_size {
+        let sizes = warp.registers.r32(r[2]);
+        for lane in 0..32 {
+            taken[lane] = sizes[lane].min(u32::from(bytes)) as u8;
+            whole &= !(u32::from(taken[lane] != bytes) << lane);
+        }
+    }
     w.changes += 1;
     let requests = w.counters[pc as usize].requests;
     let mut readable = 0;
-    let whole = lanes(mask)
-        .filter(|&lane| taken[lane] == bytes)
-        .fold(0, |mask, lane| mask | 1 << lane);
+    let mut allocation = None;
     if whole != 0 {
         let site = Site {
             pc,
@@ -75,7 +85,9 @@ pub(super) fn start(
         };
         let mut at = global;
         super::memory::fill_inactive(&mut at, whole);
-        readable |= observe::global(w, g, warp, &at, site)?.mask;
+        let found = observe::global(w, g, warp, &at, site)?;
+        readable |= found.mask;
+        allocation = found.whole.filter(|_| whole == mask);
     }
     for lane in lanes(mask & !whole) {
         if taken[lane] > 0 {
@@ -115,6 +127,7 @@ pub(super) fn start(
         bytes,
         shared: found.offsets,
         global,
+        whole: allocation.map(|(index, _)| index),
         taken,
         group: None,
     };
@@ -218,7 +231,7 @@ fn arrive(w: &mut Worker<'_>, g: &mut Group, warp: &Warp, batch: &Batch) {
     if w.launch.checks.race {
         // From here on the lanes count as having written: what others do before a barrier is a race with it.
         let slot = g.slot(warp.rank, warp.index);
-        let stamp = Stamp::new(warp.clock.of(slot), slot, 0, batch.pc, false);
+        let stamp = Stamp::new(warp.clock.of(slot), slot, 0, batch.pc, None);
         for lane in lanes(batch.mask) {
             race::mark_written(
                 g,
@@ -234,6 +247,17 @@ fn arrive(w: &mut Worker<'_>, g: &mut Group, warp: &Warp, batch: &Batch) {
 /// Moves the bytes of a batch into a block's shared memory.
 pub(super) fn put(w: &mut Worker<'_>, g: &mut Group, rank: usize, batch: &Batch) {
     mark(g, rank, batch, batch.mask, false);
+    if let (Some(index), 16) = (batch.whole, batch.bytes) {
+        let allocation = &w.launch.memory.allocations()[index];
+        let shared = &mut g.blocks[rank].shared;
+        for lane in lanes(batch.mask) {
+            let words: [u64; 2] = allocation.load_range(batch.global[lane] - allocation.base);
+            if let Some(place) = shared[batch.shared[lane] as usize..].first_chunk_mut() {
+                *place = bytemuck::cast::<[u64; 2], [u8; 16]>(words);
+            }
+        }
+        return;
+    }
     for lane in lanes(batch.mask) {
         let (from, bytes, taken) = (
             batch.shared[lane] as usize,
@@ -271,7 +295,7 @@ impl Batch {
     /// Stamps the destinations of a block's copies as written.
     pub(super) fn stamp(&self, g: &mut Group, rank: usize, time: u32, slot: u32) {
         for lane in lanes(self.mask) {
-            let stamp = Stamp::new(time, slot, lane, self.pc, false);
+            let stamp = Stamp::new(time, slot, lane, self.pc, None);
             race::mark_written(g, rank, self.shared[lane], u64::from(self.bytes), stamp);
         }
     }

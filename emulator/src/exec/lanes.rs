@@ -1,6 +1,7 @@
 //! Applies a function to every lane of registers.
 
 use super::registers::Registers;
+use super::vectorise::each;
 
 /// A lane's value as an instruction sees it.
 pub(crate) trait Lane: Copy + Default {
@@ -35,12 +36,13 @@ impl Lane for u64 {
 impl Lane for u16 {
     #[inline(always)]
     fn load(registers: &Registers, row: u32) -> [Self; 32] {
-        registers.r32(row).map(|value| value as u16)
+        let values = registers.r32(row);
+        each(|lane| values[lane] as u16)
     }
 
     #[inline(always)]
     fn store(registers: &mut Registers, row: u32, values: &[Self; 32], mask: u32) {
-        registers.write32(row, &values.map(u32::from), mask);
+        registers.write32(row, &each(|lane| u32::from(values[lane])), mask);
     }
 }
 
@@ -49,12 +51,12 @@ macro_rules! through_bits {
         impl Lane for $float {
             #[inline(always)]
             fn load(registers: &Registers, row: u32) -> [Self; 32] {
-                <$bits as Lane>::load(registers, row).map(<$float>::from_bits)
+                bytemuck::cast(<$bits as Lane>::load(registers, row))
             }
 
             #[inline(always)]
             fn store(registers: &mut Registers, row: u32, values: &[Self; 32], mask: u32) {
-                <$bits as Lane>::store(registers, row, &values.map(<$float>::to_bits), mask);
+                <$bits as Lane>::store(registers, row, bytemuck::cast_ref(values), mask);
             }
         }
     };

@@ -139,8 +139,16 @@ pub(super) fn load_parameter(
 ) -> Result<(), Error> {
     for element in 0..usize::from(a.lanes) {
         let mut values = [0; 32];
+        let add = element as u64 * u64::from(a.bytes);
+        // Almost always one parameter for all: lanes that take no part have the address of one that does.
+        if at.iter().all(|&address| address == at[0])
+            && let Some(value) = w.launch.parameter(at[0].wrapping_add(add), a.bytes)
+        {
+            deliver(&mut warp.registers, a, r[element], &[value; 32], site.mask);
+            continue;
+        }
         for lane in lanes(site.mask) {
-            let from = at[lane].wrapping_add(element as u64 * u64::from(a.bytes));
+            let from = at[lane].wrapping_add(add);
             values[lane] = parameter(w, g, warp, lane, from, a, site.pc)?;
         }
         deliver(&mut warp.registers, a, r[element], &values, site.mask);
@@ -157,23 +165,13 @@ fn parameter(
     a: &Access,
     pc: u32,
 ) -> Result<u64, Error> {
-    let bytes = usize::from(a.bytes);
-    match w
-        .launch
-        .parameters
-        .get(at as usize..)
-        .and_then(|rest| rest.get(..bytes))
-    {
-        Some(found) => {
-            let mut value = [0; 8];
-            value[..bytes].copy_from_slice(found);
-            Ok(u64::from_le_bytes(value))
-        }
+    match w.launch.parameter(at, a.bytes) {
+        Some(value) => Ok(value),
         None => {
             let what = observe::Memory {
                 space: "parameter",
                 address: at,
-                bytes: bytes as u32,
+                bytes: u32::from(a.bytes),
                 allocation: None,
             };
             observe::illegal(w, g, warp, lane, FindingKind::OutOfBounds, what, pc)?;

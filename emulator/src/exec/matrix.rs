@@ -3,7 +3,9 @@
 use super::memory::{Site, addresses};
 use super::observe;
 use super::race;
+use super::scatter;
 use super::state::{Group, Warp, Worker};
+use super::vectorise::{each, vectorised};
 use crate::error::Error;
 use crate::program::op::{Access, Op, Space};
 use crate::tensor::{self, Generation};
@@ -46,19 +48,21 @@ pub(super) fn execute(
         } => {
             let count = usize::from(count);
             let rows = read_rows(w, g, warp, access, r[count], count, mask, pc)?;
-            for matrix in 0..count {
-                let mut out = [0; 32];
-                for (lane, value) in out.iter_mut().enumerate() {
-                    let element =
-                        |row: usize, column: usize| u32::from(rows[8 * matrix + row][column]);
-                    let (group, pair) = (lane / 4, 2 * (lane % 4));
-                    *value = if transposed {
-                        element(pair, group) | element(pair + 1, group) << 16
-                    } else {
-                        element(group, pair) | element(group, pair + 1) << 16
-                    };
+            // Row after row, each of four lanes' words.
+            let matrices: &[[u32; 32]; 4] = bytemuck::cast_ref(&rows);
+            for (matrix, &register) in matrices.iter().zip(&r[..count]) {
+                if !transposed {
+                    warp.registers.write32(register, matrix, mask);
+                    continue;
                 }
-                warp.registers.write32(r[matrix], &out, mask);
+                let element = |row: usize, column: usize| {
+                    matrix[4 * row + column / 2] >> (16 * (column % 2)) & 0xffff
+                };
+                let out = each(|lane| {
+                    let (group, pair) = (lane / 4, 2 * (lane % 4));
+                    element(pair, group) | element(pair + 1, group) << 16
+                });
+                warp.registers.write32(register, &out, mask);
             }
         }
         Op::StoreMatrix {
@@ -116,40 +120,37 @@ fn space_of(access: &Access, at: &mut [u64; 32]) -> Space {
     Space::Shared
 }
 
-fn read_rows(
-    w: &mut Worker<'_>,
-    g: &mut Group,
-    warp: &mut Warp,
-    access: &Access,
-    base: u32,
-    count: usize,
-    mask: u32,
-    pc: u32,
-) -> Result<[[u16; 8]; 32], Error> {
-    let mask = row_lanes(count, mask);
-    let mut rows = [[0; 8]; 32];
-    if mask == 0 {
-        return Ok(rows);
+vectorised! {
+    fn read_rows(w: &mut Worker<'_>, g: &mut Group, warp: &mut Warp, access: &Access, base: u32, count: usize, mask: u32, pc: u32) -> Result<[[u32; 4]; 32], Error> {
+        let mask = row_lanes(count, mask);
+        if mask == u32::MAX
+            && let Some(rows) = scatter::load_rows(w, g, warp, access, base, pc)
+        {
+            return Ok(rows);
+        }
+        let mut rows = [[0; 4]; 32];
+        if mask == 0 {
+            return Ok(rows);
+        }
+        let mut at = addresses(&warp.registers, base, access.wide, access.offset, mask);
+        let space = space_of(access, &mut at);
+        let site = Site {
+            pc,
+            mask,
+            bytes: 16,
+            is_write: false,
+            is_atomic: false,
+        };
+        let found = observe::shared(w, g, warp, &at, site, space)?;
+        let shared = &g.blocks[warp.rank].shared;
+        for lane in super::memory::lanes(found.mask) {
+            let from = found.offsets[lane] as usize;
+            if let Some(row) = shared[from..].first_chunk::<16>() {
+                rows[lane] = bytemuck::cast(*row);
+            }
+        }
+        Ok(rows)
     }
-    let mut at = addresses(&warp.registers, base, access.wide, access.offset, mask);
-    let space = space_of(access, &mut at);
-    let site = Site {
-        pc,
-        mask,
-        bytes: 16,
-        is_write: false,
-        is_atomic: false,
-    };
-    let found = observe::shared(w, g, warp, &at, site, space)?;
-    let shared = &g.blocks[warp.rank].shared;
-    for lane in super::memory::lanes(found.mask) {
-        let from = found.offsets[lane] as usize;
-        let row: &[u8; 16] = shared[from..].first_chunk().unwrap_or(&[0; 16]);
-        rows[lane] = std::array::from_fn(|column| {
-            u16::from_le_bytes([row[2 * column], row[2 * column + 1]])
-        });
-    }
-    Ok(rows)
 }
 
 fn write_rows(

@@ -1,14 +1,16 @@
 //! Barriers in shared memory that count arrivals and bytes.
 
+use std::sync::Arc;
+
 use super::memory::{Site, addresses, fill_inactive, lanes};
 use super::observe::{self, Memory};
 use super::state::{Block, Group, Warp, Worker};
-use super::{bulk, copy};
+use super::{bulk, copy, order};
 use crate::check::clock::Clock;
 use crate::check::finding::{FindingKind, Instance};
 use crate::error::Error;
 use crate::memory::window;
-use crate::program::op::{MbarrierOp, Space};
+use crate::program::op::{MbarrierOp, Scope, Space};
 use crate::program::op_async::At;
 
 /// An mbarrier. Where it lies in shared memory is an opaque word; what it is, is here.
@@ -279,6 +281,10 @@ pub(super) fn execute(
                 // What came before the arrival is released; what follows is not.
                 g.advance(warp);
             }
+            // Of some lanes, that is their own past.
+            let is_part = mask != warp.live() || warp.lanes.has_known();
+            let is_part = is_part && w.launch.checks.race;
+            let past = is_part.then(|| warp.past(g.slot(warp.rank, warp.index), mask));
             for lane in lanes(mask) {
                 let Some((rank, offset)) = locate(w, g, warp, &at, all[lane], lane, pc)? else {
                     continue;
@@ -310,9 +316,11 @@ pub(super) fn execute(
                     phase.expected = phase.expected.saturating_sub(count);
                 }
                 if !relaxed {
-                    phase.clock.join(&warp.clock);
-                } else if let Some(fenced) = &warp.fenced {
-                    phase.clock.join(fenced);
+                    phase.clock.join(past.as_ref().unwrap_or(&warp.clock));
+                } else {
+                    for held in warp.lanes.fenced(1 << lane) {
+                        phase.clock.join(&held.clock);
+                    }
                 }
                 if phase.complete() && no_complete || is_wrong {
                     misuse(w, g, warp, lane, offset, pc);
@@ -401,12 +409,15 @@ pub(super) fn execute(
 }
 
 /// A fence shows asynchronous operations the barriers whose initialisation the warp made, or knows.
-pub(super) fn show(g: &mut Group, warp: &Warp) {
+pub(super) fn show(g: &mut Group, warp: &Warp, mask: u32) {
     let own = g.slot(warp.rank, warp.index);
     for block in &mut g.blocks {
         for phase in block.mbarriers.values_mut() {
             let (_, slot, time, _) = phase.init;
-            phase.is_shown |= slot == own || warp.clock.covers(slot, time);
+            let is_known = |clock: &Clock| clock.covers(slot, time);
+            phase.is_shown |= slot == own
+                || is_known(&warp.clock)
+                || lanes(mask).any(|lane| warp.lanes.knows(lane as u32, is_known));
         }
     }
 }
@@ -529,16 +540,17 @@ fn wait(
         address = offset;
     }
     if w.launch.checks.race {
-        for lane in lanes(passed) {
-            let offset = all[lane] as u32 & ((1 << observe::RANK_SHIFT) - 1);
-            if let Some(phase) = g.blocks[warp.rank].mbarriers.get(&offset) {
-                let slot = g.slot(warp.rank, warp.index);
-                if relaxed {
-                    let acquired = warp.acquired.get_or_insert_default();
-                    acquired.join(&phase.released);
-                } else {
-                    warp.acquire(&phase.released, slot);
-                }
+        let slot = g.slot(warp.rank, warp.index);
+        for (address, lanes) in order::by_address(&all, passed) {
+            let offset = address as u32 & ((1 << observe::RANK_SHIFT) - 1);
+            let Some(phase) = g.blocks[warp.rank].mbarriers.get(&offset) else {
+                continue;
+            };
+            if relaxed {
+                let released = Arc::new(phase.released.clone());
+                warp.lanes.read(lanes, Scope::Block, &released);
+            } else {
+                warp.acquire(&phase.released, slot, lanes);
             }
         }
     }

@@ -3,16 +3,18 @@
 use super::local;
 use super::observe::{self, Shared};
 use super::order;
+use super::quads;
 use super::race;
 use super::registers::Registers;
 use super::row;
+use super::scatter;
 use super::state::{Group, Warp, Worker};
-use super::vectorise::vectorised;
+use super::vectorise::{each, vectorised};
 use crate::check::finding::FindingKind;
 use crate::count::coalesce;
 use crate::error::Error;
 use crate::memory::window::{self, Place};
-use crate::program::op::{Access, Order, Space, Width};
+use crate::program::op::{Access, Op, Order, Space, Width};
 
 /// Addresses of a warp's access. Lanes that take no part have the address of one that does.
 pub(super) type Addresses = [u64; 32];
@@ -155,11 +157,11 @@ pub(super) fn deliver(
     mask: u32,
 ) {
     match a.width {
-        Width::B64 => registers.write64(row, &values.map(|value| extend(value, a)), mask),
-        Width::B32 => registers.write32(row, &values.map(|value| extend(value, a) as u32), mask),
+        Width::B64 => registers.write64(row, &each(|lane| extend(values[lane], a)), mask),
+        Width::B32 => registers.write32(row, &each(|lane| extend(values[lane], a) as u32), mask),
         Width::B16 => registers.write32(
             row,
-            &values.map(|value| extend(value, a) as u32 & 0xffff),
+            &each(|lane| extend(values[lane], a) as u32 & 0xffff),
             mask,
         ),
     }
@@ -169,8 +171,14 @@ vectorised! {
     pub(super) fn load(w: &mut Worker<'_>, g: &mut Group, warp: &mut Warp, a: &Access, r: &[u32], mask: u32, pc: u32) -> Result<(), Error> {
         if mask == u32::MAX && a.order == Order::Weak {
             let is_done = match a.space {
-                Space::Global => row::load_global(w, g, warp, a, r, pc),
-                Space::Shared => row::load_shared(w, g, warp, a, r, pc),
+                Space::Global => {
+                    row::load_global(w, g, warp, a, r, pc)
+                        || scatter::load_global(w, warp, a, r, pc)
+                }
+                Space::Shared => {
+                    row::load_shared(w, g, warp, a, r, pc)
+                        || scatter::load_shared(w, g, warp, a, r, pc)
+                }
                 _ => false,
             };
             if is_done {
@@ -213,13 +221,13 @@ fn any_load(
         match space {
             Space::Global | Space::Const => {
                 if space == Space::Global && is_atomic {
-                    order::acquire_global(w, g, warp, at, mask, a.order);
+                    order::acquire_global(w, g, warp, at, mask, a);
                 }
                 global_load(w, g, warp, a, r, at, site)
             }
             Space::Shared | Space::Cluster | Space::Generic => {
                 if is_atomic {
-                    order::acquire_shared(w, g, warp, at, mask, a.order);
+                    order::acquire_shared(w, g, warp, at, mask, a);
                 }
                 shared_load(w, g, warp, a, r, at, site, space)
             }
@@ -232,7 +240,7 @@ fn any_load(
 /// Two words of every lane as one of 8 bytes.
 #[inline(always)]
 fn join(low: &[u32; 32], high: &[u32; 32]) -> [u64; 32] {
-    std::array::from_fn(|lane| u64::from(low[lane]) | u64::from(high[lane]) << 32)
+    each(|lane| u64::from(low[lane]) | u64::from(high[lane]) << 32)
 }
 
 #[inline(always)]
@@ -252,32 +260,44 @@ fn global_load(
         let registers = &mut warp.registers;
         for element in 0..usize::from(a.lanes) {
             let add = element as u64 * u64::from(a.bytes);
-            let start = base.wrapping_sub(add);
+            let offset = |lane: usize| at[lane] - base + add;
             // SAFETY: `whole` says that each lane's bytes, a.lanes × a.bytes from its address on, are within the allocation, and
             // the address a multiple of their number, which is a power of two.
             unsafe {
                 match (a.bytes, a.width) {
                     (4, Width::B32) if a.lanes == 1 => {
-                        let values = allocation.gather32(at, start);
+                        let values = allocation.gather32(offset);
                         registers.write32(r[0], &values, site.mask);
                     }
+                    (4, Width::B32) if a.lanes == 4 => {
+                        if element == 0 {
+                            let (low, high) = (
+                                allocation.gather64(offset),
+                                allocation.gather64(|lane| offset(lane) + 8),
+                            );
+                            let values =
+                                quads::split(|lane| bytemuck::cast([low[lane], high[lane]]));
+                            for (element, values) in values.iter().enumerate() {
+                                registers.write32(r[element], values, site.mask);
+                            }
+                        }
+                    }
                     (4, Width::B32) if element % 2 == 0 => {
-                        let values = allocation.gather64(at, start);
-                        registers.write32(r[element], &values.map(|pair| pair as u32), site.mask);
+                        let values = allocation.gather64(offset);
+                        registers.write32(r[element], &each(|lane| values[lane] as u32), site.mask);
                         registers.write32(
                             r[element + 1],
-                            &values.map(|pair| (pair >> 32) as u32),
+                            &each(|lane| (values[lane] >> 32) as u32),
                             site.mask,
                         );
                     }
                     (4, Width::B32) => {}
                     (8, _) => {
-                        let values = allocation.gather64(at, start);
+                        let values = allocation.gather64(offset);
                         registers.write64(r[element], &values, site.mask);
                     }
                     _ => {
-                        let values =
-                            at.map(|address| allocation.load(address - base + add, a.bytes));
+                        let values = each(|lane| allocation.load(at[lane] - base + add, a.bytes));
                         deliver(registers, a, r[element], &values, site.mask);
                     }
                 }
@@ -332,24 +352,14 @@ fn shared_load(
         Some(rank) if a.bytes == 4 && a.width == Width::B32 => Some(&g.blocks[rank].shared),
         _ => None,
     };
+    if let Some(shared) = words {
+        // SAFETY: `observe::shared` found the bytes of every lane, a.lanes × 4 from its offset on, within the block's shared
+        // memory; lanes that take no part have the offset of one that does.
+        unsafe { quads::gather_shared(&mut warp.registers, shared, a.lanes, r, &offsets, mask) };
+        return Ok(());
+    }
     for element in 0..usize::from(a.lanes) {
         let add = element * usize::from(a.bytes);
-        if let Some(shared) = words {
-            let values = offsets.map(|offset| {
-                debug_assert!(offset as usize + add + 4 <= shared.len());
-                // SAFETY: `observe::shared` found the bytes of every lane within the block's shared memory; lanes that take no
-                // part have the offset of one that does.
-                unsafe {
-                    shared
-                        .as_ptr()
-                        .add(offset as usize + add)
-                        .cast::<u32>()
-                        .read_unaligned()
-                }
-            });
-            warp.registers.write32(r[element], &values, mask);
-            continue;
-        }
         let mut values = [0; 32];
         for lane in lanes(mask) {
             let block = observe::rank_of(warp, at[lane], rank);
@@ -384,8 +394,14 @@ vectorised! {
         w.changes += 1;
         if mask == u32::MAX && a.order == Order::Weak {
             let is_done = match a.space {
-                Space::Global => row::store_global(w, g, warp, a, r, pc),
-                Space::Shared => row::store_shared(w, g, warp, a, r, pc),
+                Space::Global => {
+                    row::store_global(w, g, warp, a, r, pc)
+                        || scatter::store_global(w, warp, a, r, pc)
+                }
+                Space::Shared => {
+                    row::store_shared(w, g, warp, a, r, pc)
+                        || scatter::store_shared(w, g, warp, a, r, pc)
+                }
                 _ => false,
             };
             if is_done {
@@ -428,16 +444,18 @@ fn any_store(
         };
         match space {
             Space::Global => {
+                global_store(w, g, warp, a, r, at, site)?;
                 if is_atomic {
-                    order::release_global(w, g, warp, at, mask, a.order, false);
+                    order::release_global(w, g, warp, at, mask, a, false);
                 }
-                global_store(w, g, warp, a, r, at, site)
+                Ok(())
             }
             Space::Shared | Space::Cluster | Space::Generic => {
+                shared_store(w, g, warp, a, r, at, site, space)?;
                 if is_atomic {
-                    order::release_shared(w, g, warp, at, mask, a.order, false);
+                    order::release_shared(w, g, warp, at, mask, a, false);
                 }
-                shared_store(w, g, warp, a, r, at, site, space)
+                Ok(())
             }
             Space::Local => local::store(w, g, warp, a, r, at, site),
             Space::Const | Space::Param => {
@@ -499,22 +517,38 @@ fn global_store(
             same,
         );
     }
+    if let (Some((index, base)), 4, 4, Width::B32, u32::MAX) =
+        (found.whole, a.lanes, a.bytes, a.width, site.mask)
+    {
+        let values = [1, 2, 3, 4].map(|element| warp.registers.r32(r[element]));
+        let (mut low, mut high) = ([0; 32], [0; 32]);
+        quads::join(values, |lane, words| {
+            [low[lane], high[lane]] = bytemuck::cast(words);
+        });
+        let allocation = &memory.allocations()[index];
+        // SAFETY: as in `global_load`.
+        unsafe {
+            allocation.scatter64(|lane| at[lane] - base, &low);
+            allocation.scatter64(|lane| at[lane] - base + 8, &high);
+        }
+        return Ok(());
+    }
     for element in 0..usize::from(a.lanes) {
         let add = element as u64 * u64::from(a.bytes);
         if let Some((index, base)) = found.whole {
             let allocation = &memory.allocations()[index];
             if a.bytes == 4 && a.width == Width::B32 && site.mask == u32::MAX {
                 let registers = &warp.registers;
-                let start = base.wrapping_sub(add);
+                let offset = |lane: usize| at[lane] - base + add;
                 // SAFETY: as in `global_load`.
                 unsafe {
                     if a.lanes == 1 {
                         let values = registers.r32(r[1]);
-                        allocation.scatter32(at, start, values);
+                        allocation.scatter32(offset, values);
                     } else if element % 2 == 0 {
                         let (low, high) =
                             (registers.r32(r[1 + element]), registers.r32(r[2 + element]));
-                        allocation.scatter64(at, start, &join(low, high));
+                        allocation.scatter64(offset, &join(low, high));
                     }
                 }
             } else if a.bytes == 4 && a.width == Width::B32 {
@@ -574,26 +608,19 @@ fn shared_store(
         };
         race::race_shared(w, g, warp, at, &found, site, same);
     }
+    if let (Some(rank), 4, Width::B32, u32::MAX) = (found.rank, a.bytes, a.width, found.mask) {
+        let shared = &mut g.blocks[rank].shared;
+        // SAFETY: as in `shared_load`.
+        unsafe {
+            quads::scatter_shared(&warp.registers, shared, a.lanes, &r[1..], &found.offsets);
+        }
+        return Ok(());
+    }
     for element in 0..usize::from(a.lanes) {
         let add = element * usize::from(a.bytes);
         if let (Some(rank), 4, Width::B32) = (found.rank, a.bytes, a.width) {
             let shared = &mut g.blocks[rank].shared;
             let values = warp.registers.r32(r[1 + element]);
-            if found.mask == u32::MAX {
-                for lane in 0..32 {
-                    let from = found.offsets[lane] as usize + add;
-                    debug_assert!(from + 4 <= shared.len());
-                    // SAFETY: as in `shared_load`.
-                    unsafe {
-                        shared
-                            .as_mut_ptr()
-                            .add(from)
-                            .cast::<u32>()
-                            .write_unaligned(values[lane])
-                    };
-                }
-                continue;
-            }
             for lane in lanes(found.mask) {
                 let from = found.offsets[lane] as usize + add;
                 if let Some(place) = shared[from..].first_chunk_mut() {
@@ -618,8 +645,11 @@ fn shared_store(
 
 /// Counts an access to shared memory.
 #[inline(always)]
-pub(super) fn count_shared(w: &mut Worker<'_>, at: &Addresses, site: Site) {
-    let (wavefronts, ideal) = coalesce::wavefronts(at, site.mask, site.bytes);
+pub(super) fn count_shared(w: &mut Worker<'_>, offsets: &[u32; 32], site: Site) {
+    let op = || &w.launch.kernel.code.instructions[site.pc as usize].op;
+    // Only a load of a vector's kind returns registers that can be packed; `ldmatrix` and copies have their own ways.
+    let packs = site.bytes >= 8 && !site.is_write && matches!(op(), Op::Load(_));
+    let (wavefronts, ideal) = coalesce::wavefronts(offsets, site.mask, site.bytes as u32, packs);
     let counters = &mut w.counters[site.pc as usize];
     counters.requests += 1;
     counters.wavefronts += u64::from(wavefronts);

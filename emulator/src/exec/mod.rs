@@ -5,12 +5,14 @@
 //! barriers; one that only polls memory lets others run.
 
 mod atomic;
+mod budget;
 mod bulk;
 mod collective;
 mod copy;
 mod data;
 mod floating;
 mod integer;
+mod knowledge;
 mod lanes;
 mod local;
 mod matrix;
@@ -20,15 +22,18 @@ mod observe;
 mod order;
 mod packed;
 mod print;
+mod quads;
 mod quick;
 mod race;
 mod registers;
 mod row;
+mod scatter;
 mod schedule;
 mod special;
 mod state;
 mod step;
 mod sync;
+mod unwritten;
 pub(crate) mod vectorise;
 mod wgmma;
 

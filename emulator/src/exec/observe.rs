@@ -3,6 +3,7 @@
 use super::memory::{Addresses, Site, count_shared, is_row, is_row_of_offsets, lanes};
 use super::race;
 use super::state::{Group, Warp, Worker};
+use super::vectorise::each;
 use crate::check::finding::{FindingKind, Instance};
 use crate::count::coalesce;
 use crate::error::{Error, ErrorKind};
@@ -128,11 +129,25 @@ pub(super) fn global(
         counters.ideal_sectors += site.bytes;
         w.touched.mark(index, site.is_write, start, length);
     } else {
-        let sectors = u64::from(coalesce::sectors(at, site.mask, site.bytes));
+        let near = if base % 32 == 0 && allocation.bytes <= u64::from(u32::MAX) {
+            coalesce::near_sectors(&each(|lane| (at[lane] - base) as u32))
+        } else {
+            None
+        };
+        let sectors = match near {
+            Some((first, bits)) => {
+                w.touched
+                    .mark_sectors(index, site.is_write, u64::from(first), bits);
+                u64::from(bits.count_ones())
+            }
+            None => {
+                w.touched
+                    .mark_lanes(index, site.is_write, at, base, site.mask, site.bytes);
+                u64::from(coalesce::sectors(at, site.mask, site.bytes))
+            }
+        };
         counters.sectors += sectors;
         counters.ideal_sectors += coalesce::ideal_sectors(site.mask, site.bytes, sectors);
-        w.touched
-            .mark_lanes(index, site.is_write, at, base, site.mask, site.bytes);
     }
     let checks = w.launch.checks;
     if checks.init {
@@ -311,12 +326,12 @@ pub(super) fn shared(
     if size < site.bytes || high > size - site.bytes || low & (site.bytes - 1) != 0 {
         return distant(w, g, warp, at, site, space);
     }
-    count_shared(w, at, site);
     let found = Shared {
         rank: Some(warp.rank),
         mask: site.mask,
-        offsets: at.map(|address| address as u32),
+        offsets: each(|lane| at[lane] as u32),
     };
+    count_shared(w, &found.offsets, site);
     watch_shared(w, g, warp, at, &found, site);
     Ok(found)
 }
@@ -530,7 +545,7 @@ fn distant(
         }
         count_shared(
             w,
-            &found.offsets.map(u64::from),
+            &found.offsets,
             Site {
                 mask: found.mask,
                 ..site

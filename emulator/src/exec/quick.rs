@@ -152,8 +152,10 @@ vectorised! {
                 *turns += u32::from(is_backward);
             }
             if inst.quick == Quick::Shuffle && mask != 0 {
-                let members = warp.registers.r32(r[0])[mask.trailing_zeros() as usize];
-                if members & warp.live() & !mask != 0 {
+                let missing = warp.live() & !mask;
+                let members = warp.registers.r32(r[0]);
+                // Each lane names the lanes it waits for.
+                if missing != 0 && memory::lanes(mask).any(|lane| members[lane] & missing != 0) {
                     break;
                 }
             }

@@ -1,10 +1,11 @@
 //! Looks for races of an access, and says what was found.
 
-use super::memory::{Addresses, Site, is_row, is_row_of_offsets, lanes};
+use super::memory::{Addresses, Site, lanes};
 use super::observe::{Memory, Shared, instance, rank_of, shared_memory};
-use super::state::{Group, Warp, Worker};
+use super::state::{Async, Group, Warp, Worker};
 use crate::check::finding::{FindingKind, Instance, Severity};
-use crate::check::race::{self, Conflict, Memo, Stamp};
+use crate::check::race::{self, Conflict, Home, Memo, Stamp};
+use crate::program::op::{Op, Scope};
 
 /// Block in the launch and thread in it that a stamp is of, or that started the asynchronous operation.
 fn party(w: &Worker<'_>, group: u32, stamp: Stamp) -> (u32, u32) {
@@ -16,14 +17,32 @@ fn party(w: &Worker<'_>, group: u32, stamp: Stamp) -> (u32, u32) {
     )
 }
 
-fn is_ordered(warp: &Warp, slot: u32, lane: u32, other: Stamp) -> bool {
-    if other.is_async() {
-        warp.clock.covers(other.slot(), other.time())
-    } else if other.slot() == slot {
+/// Whether an access in the own group is before what a lane does.
+fn is_ordered(warp: &Warp, slot: u32, lane: u32, group: u32, other: Stamp) -> bool {
+    let by_warp = if other.slot() == slot && !other.is_async() {
         warp.order.covers(other.time(), other.lane(), lane)
     } else {
-        warp.clock.covers(other.slot(), other.time())
+        (warp.clock).covers_lane(other.slot(), other.lane(), other.time())
+    };
+    by_warp || is_known(warp, lane, group, other)
+}
+
+/// Whether an access is before what a lane does, by what only some lanes know.
+fn is_known(warp: &Warp, lane: u32, group: u32, other: Stamp) -> bool {
+    let (slot, by, time) = (other.slot(), other.lane(), other.time());
+    (warp.lanes).knows(lane, |clock| clock.covers_of(group, slot, by, time))
+}
+
+/// How far an atomic access reaches.
+fn reach(w: &Worker<'_>, pc: u32, is_atomic: bool) -> Option<Scope> {
+    if !is_atomic {
+        return None;
     }
+    Some(match &w.launch.kernel.code.instructions[pc as usize].op {
+        Op::Load(access) | Op::Store(access) | Op::Atom { access, .. } => access.scope,
+        // Reductions of bulk copies, and looks at an mbarrier.
+        _ => Scope::Device,
+    })
 }
 
 /// Whether an access in the own group is before those of all lanes. Of the own warp, whether that is told at once.
@@ -32,8 +51,23 @@ pub(super) fn is_before_all(warp: &Warp, slot: u32, other: Stamp) -> bool {
     if other.slot() == slot {
         other.time() < warp.order.all()
     } else {
-        warp.clock.covers(other.slot(), other.time())
+        warp.clock.covers_all(other.slot(), other.time())
     }
+}
+
+/// Bytes from each lane of a whole warp to the next, if they are the same and few.
+#[inline(always)]
+fn stride<T: Copy + Into<u64>>(at: &[T; 32], mask: u32) -> Option<u64> {
+    let first: u64 = at[0].into();
+    let stride = at[1].into().wrapping_sub(first);
+    if mask != u32::MAX || !matches!(stride, 4 | 8 | 16) {
+        return None;
+    }
+    let mut differ = 0;
+    for (lane, &address) in at.iter().enumerate() {
+        differ |= address.into() ^ first.wrapping_add(lane as u64 * stride);
+    }
+    (differ == 0).then_some(stride)
 }
 
 /// Looks for races of an access to global memory. `same` says whether a lane writes what is there already, or what another
@@ -47,43 +81,48 @@ pub(super) fn race_global(
     same: impl Fn(usize, Option<usize>) -> bool,
 ) {
     let slot = g.slot(warp.rank, warp.index);
-    let stamp = Stamp::new(warp.clock.of(slot), slot, 0, site.pc, site.is_atomic);
+    let scope = reach(w, site.pc, site.is_atomic);
+    let stamp = Stamp::new(warp.clock.of(slot), slot, 0, site.pc, scope);
     let limit = Stamp::limit(warp.clock.floor().min(warp.order.all()));
-    let granule = site.bytes.min(16);
     let whole = race::Access {
         stamp,
         group: g.index,
         is_write: site.is_write,
         limit,
+        home: g.home(warp.rank),
     };
     let is_before_all = |other: Stamp, group: u32| {
         if group == g.index {
             is_before_all(warp, slot, other)
         } else {
-            warp.clock.covers_foreign(group, other.slot(), other.time())
+            warp.clock
+                .covers_all_foreign(group, other.slot(), other.time())
         }
     };
-    if is_row(at, site.mask, site.bytes)
+    if let Some(stride) = stride(at, site.mask)
         && w.shadow
-            .access_row(at[0], site.bytes, &whole, is_before_all)
+            .access_row(at[0], (stride, site.bytes), &whole, is_before_all)
     {
         return;
     }
     let memo = Memo::default();
-    for lane in lanes(site.mask) {
-        let own = stamp.of_lane(lane);
-        let access = race::Access {
-            stamp: own,
-            ..whole
-        };
-        let found = w.shadow.access(at[lane], granule, &access, |other, group| {
-            if group == g.index && other.slot() == slot {
-                is_ordered(warp, slot, lane as u32, other)
-            } else {
-                memo.is_before(other, group, || is_before_all(other, group))
-            }
+    let ordered = |lane: usize, other: Stamp, group: u32| {
+        if group != g.index {
+            memo.is_before(other, group, || is_before_all(other, group))
+                || (warp.clock).covers_foreign(group, other.slot(), other.lane(), other.time())
+                || is_known(warp, lane as u32, group, other)
+        } else {
+            other.slot() != slot && memo.is_before(other, group, || is_before_all(other, group))
+                || is_ordered(warp, slot, lane as u32, g.index, other)
+        }
+    };
+    let mut conflicts: Vec<(usize, Conflict<u32>)> = Vec::new();
+    w.shadow
+        .access_lanes(at, site.mask, site.bytes, &whole, ordered, |lane, found| {
+            conflicts.push((lane, found));
         });
-        let Some(conflict) = found else { continue };
+    for (lane, conflict) in conflicts {
+        let own = stamp.of_lane(lane);
         let allocation = w
             .launch
             .memory
@@ -128,6 +167,9 @@ fn race<G: race::Tag>(
     same: impl Fn(Option<usize>) -> bool,
 ) {
     let other = conflict.other;
+    // Ordinary writes are kept where an atomic one came after.
+    let op = &w.launch.kernel.code.instructions[other.pc() as usize].op;
+    let other_wrote = conflict.other_wrote || matches!(op, Op::Store(_));
     let mut severity = Severity::Error;
     if same_group && other.slot() == own.slot() && !other.is_async() {
         severity = Severity::Warning;
@@ -135,13 +177,13 @@ fn race<G: race::Tag>(
             if same(Some(other.lane() as usize)) {
                 return;
             }
-        } else if site.is_write && conflict.other_wrote && same(None) {
+        } else if site.is_write && other_wrote && same(None) {
             severity = Severity::Note;
         }
-    } else if site.is_write && conflict.other_wrote && same(None) {
+    } else if site.is_write && other_wrote && same(None) {
         severity = Severity::Note;
     }
-    let kind = match (site.is_write, conflict.other_wrote) {
+    let kind = match (site.is_write, other_wrote) {
         (true, true) => FindingKind::RaceWriteAfterWrite,
         (true, false) => FindingKind::RaceWriteAfterRead,
         (false, _) => FindingKind::RaceReadAfterWrite,
@@ -165,31 +207,30 @@ pub(super) fn race_shared(
     same: impl Fn(&Group, &Warp, usize, Option<usize>) -> bool,
 ) {
     let slot = g.slot(warp.rank, warp.index);
-    let stamp = Stamp::new(warp.clock.of(slot), slot, 0, site.pc, site.is_atomic);
+    let scope = reach(w, site.pc, site.is_atomic);
+    let stamp = Stamp::new(warp.clock.of(slot), slot, 0, site.pc, scope);
     let limit = Stamp::limit(warp.clock.floor().min(warp.order.all()));
     let whole = race::Access {
         stamp,
         group: (),
         is_write: site.is_write,
         limit,
+        home: g.home(warp.rank),
     };
     if let Some(rank) = found.rank
-        && is_row_of_offsets(&found.offsets, found.mask, site.bytes as u32)
+        && let Some(stride) = stride(&found.offsets, found.mask)
         && let Some(shadow) = &mut g.blocks[rank].shadow
     {
         let first = u64::from(found.offsets[0]);
         let is_before_all = |other: Stamp, ()| is_before_all(warp, slot, other);
-        if shadow.access_row(first, site.bytes, &whole, is_before_all) {
+        if shadow.access_row(first, (stride, site.bytes), &whole, is_before_all) {
             return;
         }
     }
     let memo = Memo::default();
     let ordered = |lane: usize, other: Stamp, ()| {
-        if other.slot() == slot {
-            is_ordered(warp, slot, lane as u32, other)
-        } else {
-            memo.is_before(other, (), || is_before_all(warp, slot, other))
-        }
+        other.slot() != slot && memo.is_before(other, (), || is_before_all(warp, slot, other))
+            || is_ordered(warp, slot, lane as u32, g.index, other)
     };
     let mut conflicts: Vec<(usize, Conflict<()>)> = Vec::new();
     match found.rank {
@@ -197,10 +238,9 @@ pub(super) fn race_shared(
             let Some(shadow) = &mut g.blocks[rank].shadow else {
                 return;
             };
-            let found = (&found.offsets, found.mask);
             shadow.access_lanes(
-                found.0,
-                found.1,
+                |lane| u64::from(found.offsets[lane]),
+                found.mask,
                 site.bytes,
                 &whole,
                 ordered,
@@ -254,6 +294,7 @@ pub(super) fn mark_written(g: &mut Group, rank: usize, offset: u32, bytes: u64, 
             group: (),
             is_write: true,
             limit: 0,
+            home: Home::default(),
         };
         shadow.access(u64::from(offset), bytes, &access, |_, ()| true);
     }
@@ -277,23 +318,27 @@ pub(super) fn race_async(
         kind,
     } = site;
     let slot = g.slot(warp.rank, warp.index);
-    let own = g.async_slot(kind, slot);
-    let stamp = Stamp::asynchronous(g.time, own, lane, pc, is_atomic);
+    let (own, home) = (g.async_slot(kind, slot), g.home(warp.rank));
+    let stamp = Stamp::asynchronous(g.time, own, lane, pc, reach(w, pc, is_atomic));
     let limit = Stamp::limit(warp.clock.floor().min(warp.order.all()));
     let mut proxy: Option<(u32, Stamp)> = None;
     let mut conflicts: Vec<(u32, Conflict<()>)> = Vec::new();
+    let group = g.index;
     let Some(shadow) = &mut g.blocks[rank].shadow else {
         return;
     };
     for offset in offsets.step_by(4) {
         // Asynchronous operations of one thread and another are told apart by what waits for them, not by stamps.
-        let ordered = |other: Stamp, ()| is_ordered(warp, slot, lane as u32, other);
+        let ordered = |other: Stamp, ()| is_ordered(warp, slot, lane as u32, group, other);
         if !is_write {
             let last = shadow.last_write(u64::from(offset));
             if last != Stamp::NONE
                 && !last.is_async()
                 && ordered(last, ())
                 && !warp.clock.covers_proxied(last.slot(), last.time())
+                && !(warp.lanes).knows(lane as u32, |clock| {
+                    clock.is_of(group) && clock.covers_proxied(last.slot(), last.time())
+                })
             {
                 proxy = proxy.or(Some((offset, last)));
             }
@@ -303,6 +348,7 @@ pub(super) fn race_async(
             group: (),
             is_write,
             limit,
+            home,
         };
         if let Some(conflict) = shadow.access(u64::from(offset), 4, &access, ordered)
             && conflicts.len() < 8
@@ -367,13 +413,16 @@ pub(super) fn race_async_global(
         kind,
     } = site;
     let slot = g.slot(warp.rank, warp.index);
+    // What reads shared memory and what writes global memory are waited for apart.
+    let kind = if is_write { Async::Written } else { kind };
     let own = g.async_slot(kind, slot);
-    let stamp = Stamp::asynchronous(g.time, own, lane, pc, is_atomic);
+    let stamp = Stamp::asynchronous(g.time, own, lane, pc, reach(w, pc, is_atomic));
     let access = race::Access {
         stamp,
         group: g.index,
         is_write,
         limit: Stamp::limit(warp.clock.floor().min(warp.order.all())),
+        home: g.home(warp.rank),
     };
     let mut at = range.start;
     let mut found: Option<(u64, Conflict<u32>)> = None;
@@ -381,9 +430,11 @@ pub(super) fn race_async_global(
         let bytes = (1 << at.trailing_zeros().min(2)).min(1 << (range.end - at).ilog2());
         let conflict = w.shadow.access(at, bytes, &access, |other, group| {
             if group == g.index {
-                is_ordered(warp, slot, lane as u32, other)
+                is_ordered(warp, slot, lane as u32, g.index, other)
             } else {
-                warp.clock.covers_foreign(group, other.slot(), other.time())
+                warp.clock
+                    .covers_foreign(group, other.slot(), other.lane(), other.time())
+                    || is_known(warp, lane as u32, group, other)
             }
         });
         found = found.or(conflict.map(|conflict| (at, conflict)));

@@ -6,11 +6,11 @@ use crate::program::Code;
 
 /// 32 lanes of 32 bits; 64-bit registers are two neighbouring rows read as 32 lanes of 64 bits. No vector of a row crosses a
 /// cache line.
-#[derive(Debug, Clone, Copy, Pod, Zeroable)]
+#[derive(Debug, Clone, Copy, Hash, Pod, Zeroable)]
 #[repr(C, align(64))]
 struct Row([u64; 16]);
 
-#[derive(Debug)]
+#[derive(Debug, Hash)]
 pub(crate) struct Registers {
     rows: Vec<Row>,
     pub(crate) predicates: Vec<u32>,
@@ -44,6 +44,11 @@ impl Registers {
     #[inline(always)]
     pub(super) fn pointer(&mut self) -> *mut u32 {
         self.rows.as_mut_ptr().cast()
+    }
+
+    /// All rows, as 32 lanes of 32 bits.
+    pub(crate) fn all_mut(&mut self) -> &mut [[u32; 32]] {
+        bytemuck::cast_slice_mut(&mut self.rows)
     }
 
     #[inline(always)]

@@ -4,8 +4,10 @@
 //! An access is made here as a whole, or not at all: whatever is out of the ordinary (an access that cannot be made, or one that
 //! a check has something to say about) is left to [`memory`](super::memory), which looks at each lane.
 
+use super::quads;
 use super::race::is_before_all;
 use super::state::{Group, Warp, Worker};
+use super::vectorise::each;
 use crate::check::race::{Access as Stamped, Stamp};
 use crate::program::op::{Access, Width};
 
@@ -61,10 +63,11 @@ fn is_plain(a: &Access) -> bool {
 fn stamped<G>(g: &Group, warp: &Warp, group: G, pc: u32, is_write: bool) -> (u32, Stamped<G>) {
     let slot = g.slot(warp.rank, warp.index);
     let access = Stamped {
-        stamp: Stamp::new(warp.clock.of(slot), slot, 0, pc, false),
+        stamp: Stamp::new(warp.clock.of(slot), slot, 0, pc, None),
         group,
         is_write,
         limit: Stamp::limit(warp.clock.floor().min(warp.order.all())),
+        home: g.home(warp.rank),
     };
     (slot, access)
 }
@@ -104,7 +107,7 @@ fn shared(
         if !block
             .shadow
             .as_mut()?
-            .access_row(first, bytes, &access, ordered)
+            .access_row(first, (bytes, bytes), &access, ordered)
         {
             return None;
         }
@@ -151,10 +154,11 @@ fn global(
             if group == g.index {
                 is_before_all(warp, slot, other)
             } else {
-                warp.clock.covers_foreign(group, other.slot(), other.time())
+                warp.clock
+                    .covers_all_foreign(group, other.slot(), other.time())
             }
         };
-        if !w.shadow.access_row(first, bytes, &access, ordered) {
+        if !w.shadow.access_row(first, (bytes, bytes), &access, ordered) {
             return None;
         }
     }
@@ -173,7 +177,7 @@ fn global(
 #[inline(always)]
 fn spread<const N: usize>(warp: &mut Warp, r: &[u32], word: impl Fn(usize) -> u32) {
     for element in 0..N {
-        let values = std::array::from_fn(|lane| word(lane * N + element));
+        let values = each(|lane| word(lane * N + element));
         *warp.registers.r32_mut(r[element]) = values;
     }
 }
@@ -214,15 +218,18 @@ pub(super) fn load_shared(
         }
         (4, 4) => {
             if let Some(row) = bytes.first_chunk::<512>() {
-                let words: [u32; 128] = bytemuck::cast(*row);
-                spread::<4>(warp, r, |word| words[word]);
+                let lanes = row.as_chunks::<16>().0;
+                let registers = quads::split(|lane| bytemuck::cast(lanes[lane]));
+                for (element, values) in registers.iter().enumerate() {
+                    *warp.registers.r32_mut(r[element]) = *values;
+                }
             }
         }
         _ => {
             if let Some(row) = bytes.first_chunk::<512>() {
                 let words: [u64; 64] = bytemuck::cast(*row);
                 for element in 0..2 {
-                    let values = std::array::from_fn(|lane| words[2 * lane + element]);
+                    let values = each(|lane| words[2 * lane + element]);
                     *warp.registers.r64_mut(r[element]) = values;
                 }
             }
@@ -263,21 +270,21 @@ pub(super) fn store_shared(
         (2, 4) => {
             if let Some(row) = bytes.first_chunk_mut::<256>() {
                 let values = [registers.r32(r[1]), registers.r32(r[2])];
-                let words: [u32; 64] = std::array::from_fn(|word| values[word % 2][word / 2]);
+                let words: [u32; 64] = each(|word| values[word % 2][word / 2]);
                 *row = bytemuck::cast(words);
             }
         }
         (4, 4) => {
             if let Some(row) = bytes.first_chunk_mut::<512>() {
                 let values = [1, 2, 3, 4].map(|element| registers.r32(r[element]));
-                let words: [u32; 128] = std::array::from_fn(|word| values[word % 4][word / 4]);
-                *row = bytemuck::cast(words);
+                let lanes = row.as_chunks_mut::<16>().0;
+                quads::join(values, |lane, words| lanes[lane] = bytemuck::cast(words));
             }
         }
         _ => {
             if let Some(row) = bytes.first_chunk_mut::<512>() {
                 let values = [registers.r64(r[1]), registers.r64(r[2])];
-                let words: [u64; 64] = std::array::from_fn(|word| values[word % 2][word / 2]);
+                let words: [u64; 64] = each(|word| values[word % 2][word / 2]);
                 *row = bytemuck::cast(words);
             }
         }
@@ -325,14 +332,16 @@ pub(super) fn load_global(
         }
         (4, 4) => {
             let pairs: [u64; 64] = allocation.load_range(offset);
-            spread::<4>(warp, r, |word| {
-                (pairs[word / 2] >> (32 * (word % 2))) as u32
-            });
+            let values =
+                quads::split(|lane| bytemuck::cast([pairs[2 * lane], pairs[2 * lane + 1]]));
+            for (element, values) in values.iter().enumerate() {
+                *registers.r32_mut(r[element]) = *values;
+            }
         }
         _ => {
             let words: [u64; 64] = allocation.load_range(offset);
             for element in 0..2 {
-                let values = std::array::from_fn(|lane| words[2 * lane + element]);
+                let values = each(|lane| words[2 * lane + element]);
                 *registers.r64_mut(r[element]) = values;
             }
         }
@@ -373,20 +382,20 @@ pub(super) fn store_global(
         (1, _) => allocation.store_range(offset, registers.r64(r[1])),
         (2, 4) => {
             let (low, high) = (registers.r32(r[1]), registers.r32(r[2]));
-            let pairs: [u64; 32] = std::array::from_fn(|lane| pair(low[lane], high[lane]));
+            let pairs: [u64; 32] = each(|lane| pair(low[lane], high[lane]));
             allocation.store_range(offset, &pairs);
         }
         (4, 4) => {
             let values = [1, 2, 3, 4].map(|element| registers.r32(r[element]));
-            let pairs: [u64; 64] = std::array::from_fn(|i| {
-                let (lane, half) = (i / 2, 2 * (i % 2));
-                pair(values[half][lane], values[half + 1][lane])
+            let mut pairs = [0; 64];
+            quads::join(values, |lane, words| {
+                [pairs[2 * lane], pairs[2 * lane + 1]] = bytemuck::cast(words);
             });
             allocation.store_range(offset, &pairs);
         }
         _ => {
             let values = [registers.r64(r[1]), registers.r64(r[2])];
-            let words: [u64; 64] = std::array::from_fn(|word| values[word % 2][word / 2]);
+            let words: [u64; 64] = each(|word| values[word % 2][word / 2]);
             allocation.store_range(offset, &words);
         }
     }

@@ -1,40 +1,107 @@
 //! Which split of which warp of which block runs next.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
-use super::state::{Group, Split, Wait, Warp, Worker};
+use super::state::{Group, Split, Wait, Warp, Worker, coordinates};
 use super::{step, sync};
+use crate::check::finding::FindingKind;
 use crate::error::{Error, ErrorKind};
 use crate::program::op::Op;
 
-/// Rounds in which every warp only polled and nothing was written, after which the launch is stuck.
-const STUCK_ROUNDS: u32 = 4096;
+/// Rounds in which warps only polled and nothing was written, after which the launch is stuck in any case. It is stuck sooner
+/// where its state comes back: then it stays so.
+const STUCK_ROUNDS: u32 = 1 << 20;
+
+/// Rounds without a change before states are compared.
+const QUIET_ROUNDS: u32 = 8;
+
+/// How long blocks may wait before the next begins, though something is written meanwhile: rounds in which one polled.
+const PATIENCE: u32 = 256;
+
+/// What a turn without polling adds to those rounds: it is as long as many of them.
+const LONG_TURN: u32 = 128;
 
 /// How often in a row `try_wait` gives up because nothing else can happen, before that counts as stuck: a kernel may look for a
 /// phase that needs what it does next, and a loop that waits for one that never comes looks again at once.
 const EXPIRIES: u32 = 1024;
 
 /// Instructions of a worker between two looks at the limits.
-const LIMIT_INTERVAL: u64 = 1 << 16;
+const LIMIT_INTERVAL: u64 = 1 << 12;
+
+/// Looks for a state that was there before: nothing can come of it but itself.
+#[derive(Debug, Default)]
+struct Stillness {
+    rounds: u32,
+    /// A state, kept until so many rounds as are a power of two have passed.
+    state: u64,
+}
+
+impl Stillness {
+    /// After a round without progress: whether nothing will ever happen.
+    fn is_final(&mut self, groups: &[Group]) -> bool {
+        self.rounds += 1;
+        if groups.iter().all(is_blocked) || self.rounds > STUCK_ROUNDS {
+            return true;
+        }
+        if self.rounds < QUIET_ROUNDS {
+            return false;
+        }
+        let state = state(groups);
+        if self.rounds > QUIET_ROUNDS && state == self.state {
+            return true;
+        }
+        if self.rounds.is_power_of_two() {
+            self.state = state;
+        }
+        false
+    }
+}
+
+/// What decides how warps go on while memory stays as it is.
+fn state(groups: &[Group]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    let blocks = groups.iter().flat_map(|group| &group.blocks);
+    for warp in blocks.flat_map(|block| block.warps.iter().flatten()) {
+        for split in &warp.splits {
+            (split.pc, split.mask, split.wait, split.alone).hash(&mut hasher);
+        }
+        if !warp.splits.is_empty() {
+            warp.registers.hash(&mut hasher);
+        }
+    }
+    hasher.finish()
+}
+
+/// What came of a round.
+#[derive(Debug, Default)]
+struct Round {
+    /// A warp was interrupted in a long computation.
+    worked: bool,
+    /// A warp waited for what another does.
+    polled: bool,
+}
 
 /// Runs one group to its end: nothing of it waits for another.
 pub(super) fn run_alone(w: &mut Worker<'_>, mut group: Group) -> Result<(), Error> {
-    let mut stuck = 0;
+    let mut still = Stillness::default();
     let mut expiries = Expiries::default();
     while !group.is_done() {
         let before = w.changes;
-        if round(w, &mut group)? || w.changes != before {
-            stuck = 0;
+        if round(w, &mut group)?.worked || w.changes != before {
+            still = Stillness::default();
             continue;
         }
         let groups = std::slice::from_mut(&mut group);
-        if part_warps(groups) || expiries.expire(w.changes, groups) {
+        if expiries.expire(w.changes, groups) {
             continue;
         }
-        stuck += 1;
-        if is_blocked(&group) || stuck > STUCK_ROUNDS {
-            return Err(deadlock(w, std::slice::from_ref(&group)));
+        if still.is_final(groups) {
+            if !part_warps(groups) {
+                return Err(deadlock(w, groups));
+            }
+            still = Stillness::default();
         }
     }
     Ok(())
@@ -45,36 +112,44 @@ pub(super) fn run_together(w: &mut Worker<'_>, resident_limit: usize) -> Result<
     let groups = w.launch.groups();
     let mut resident: Vec<Group> = Vec::new();
     let mut next = 0;
-    let mut stuck = 0;
+    let mut still = Stillness::default();
     let mut expiries = Expiries::default();
+    let mut waited = 0;
     while next < groups || !resident.is_empty() {
         let before = w.changes;
-        let mut progressed = false;
+        let mut worked = false;
         let mut index = 0;
         while index < resident.len() {
-            progressed |= round(w, &mut resident[index])?;
+            let round = round(w, &mut resident[index])?;
+            worked |= round.worked;
+            waited += u32::from(round.polled) + LONG_TURN * u32::from(round.worked);
             if resident[index].is_done() {
                 resident.remove(index);
+                waited = 0;
             } else {
                 index += 1;
             }
         }
-        if progressed || w.changes != before {
-            stuck = 0;
-            continue;
-        }
-        if next < groups && resident.len() < resident_limit {
+        let is_quiet = !worked && w.changes == before;
+        if next < groups
+            && resident.len() < resident_limit
+            && (is_quiet || waited > PATIENCE * resident.len() as u32)
+        {
             resident.push(Group::new(w.launch, next));
             next += 1;
-            stuck = 0;
+            waited = 0;
+            still = Stillness::default();
             continue;
         }
-        if part_warps(&mut resident) || expiries.expire(w.changes, &mut resident) {
+        if !is_quiet {
+            still = Stillness::default();
+        } else if expiries.expire(w.changes, &mut resident) {
             continue;
-        }
-        stuck += 1;
-        if !resident.is_empty() && (resident.iter().all(is_blocked) || stuck > STUCK_ROUNDS) {
-            return Err(deadlock(w, &resident));
+        } else if !resident.is_empty() && still.is_final(&resident) {
+            if !part_warps(&mut resident) {
+                return Err(deadlock(w, &resident));
+            }
+            still = Stillness::default();
         }
     }
     Ok(())
@@ -143,9 +218,9 @@ fn is_blocked(group: &Group) -> bool {
         .all(|split| split.wait != Wait::Ready)
 }
 
-/// Lets every warp run once; whether one did more than poll.
-fn round(w: &mut Worker<'_>, g: &mut Group) -> Result<bool, Error> {
-    let mut progressed = false;
+/// Lets every warp run once.
+fn round(w: &mut Worker<'_>, g: &mut Group) -> Result<Round, Error> {
+    let mut all = Round::default();
     for rank in 0..g.blocks.len() {
         for index in 0..g.blocks[rank].warps.len() {
             // The warp is taken out, so that it and the rest of its group can be changed side by side.
@@ -153,20 +228,25 @@ fn round(w: &mut Worker<'_>, g: &mut Group) -> Result<bool, Error> {
                 continue;
             };
             let result = if warp.splits.is_empty() {
-                Ok(false)
+                Ok(())
             } else {
-                run_warp(w, g, &mut warp)
+                run_warp(w, g, &mut warp, &mut all)
             };
             g.blocks[rank].warps[index] = Some(warp);
-            progressed |= result?;
+            result?;
         }
     }
-    Ok(progressed)
+    Ok(all)
 }
 
-/// Runs a warp until it waits, polls or ends. Whether it did more than poll.
-fn run_warp(w: &mut Worker<'_>, g: &mut Group, warp: &mut Warp) -> Result<bool, Error> {
-    let mut progressed = false;
+/// Runs a warp until it waits, polls or ends.
+fn run_warp(
+    w: &mut Worker<'_>,
+    g: &mut Group,
+    warp: &mut Warp,
+    round: &mut Round,
+) -> Result<(), Error> {
+    let interval = LIMIT_INTERVAL.min(w.launch.max_instructions);
     loop {
         sync::wake(w, g, warp);
         gather(w, g, warp);
@@ -179,7 +259,7 @@ fn run_warp(w: &mut Worker<'_>, g: &mut Group, warp: &mut Warp) -> Result<bool, 
             for split in &mut warp.splits {
                 split.yielded = false;
             }
-            return Ok(progressed);
+            return Ok(());
         };
         let mut split = warp.splits.swap_remove(index);
         // Others at the same place join.
@@ -187,9 +267,9 @@ fn run_warp(w: &mut Worker<'_>, g: &mut Group, warp: &mut Warp) -> Result<bool, 
         let before = warp.instructions;
         step::run(w, g, warp, split)?;
         w.executed += warp.instructions - before;
-        progressed |= !warp.polled;
-        warp.polled = false;
-        if w.executed >= LIMIT_INTERVAL {
+        round.polled |= std::mem::take(&mut warp.polled);
+        round.worked |= std::mem::take(&mut warp.worked);
+        if w.executed > interval {
             check_limits(w)?;
         }
     }
@@ -198,9 +278,8 @@ fn run_warp(w: &mut Worker<'_>, g: &mut Group, warp: &mut Warp) -> Result<bool, 
 /// Adds what was executed to the launch's count, and gives up where a limit is reached.
 pub(super) fn check_limits(w: &mut Worker<'_>) -> Result<(), Error> {
     let launch = w.launch;
-    let executed = launch
-        .executed
-        .fetch_add(std::mem::take(&mut w.executed), Relaxed);
+    let more = std::mem::take(&mut w.executed);
+    let executed = launch.executed.fetch_add(more, Relaxed) + more;
     let name = &launch.kernel.name;
     if executed > launch.max_instructions {
         let what = format!(
@@ -226,6 +305,8 @@ pub(super) fn merge(warp: &mut Warp, split: &mut Split) {
         let other = warp.splits[index];
         if other.pc == split.pc && other.wait == Wait::Ready {
             split.mask |= other.mask;
+            split.turns = split.turns.max(other.turns);
+            split.polling |= other.polling;
             warp.splits.swap_remove(index);
         } else {
             index += 1;
@@ -251,13 +332,7 @@ fn gather(w: &Worker<'_>, g: &mut Group, warp: &mut Warp) {
             .fold(0, |mask, s| mask | s.mask);
         if arrived == live {
             warp.splits.clear();
-            warp.splits.push(Split {
-                pc,
-                mask: live,
-                wait: Wait::Ready,
-                yielded: false,
-                alone: false,
-            });
+            warp.splits.push(Split::new(pc, live, Wait::Ready));
         }
     }
     let mut index = 0;
@@ -289,16 +364,10 @@ fn gather(w: &Worker<'_>, g: &mut Group, warp: &mut Warp) {
                 split.wait = Wait::Ready;
                 split.pc += 1;
             }
-            g.synchronise(warp, arrived);
+            g.synchronise(warp, arrived & members);
         } else {
             warp.splits.retain(|s| !waits(s));
-            warp.splits.push(Split {
-                pc,
-                mask: arrived,
-                wait: Wait::Ready,
-                yielded: false,
-                alone: false,
-            });
+            warp.splits.push(Split::new(pc, arrived, Wait::Ready));
         }
         index = 0;
     }
@@ -309,6 +378,7 @@ fn deadlock(w: &mut Worker<'_>, groups: &[Group]) -> Error {
     /// Lines of a report; what a launch of many blocks would add says the same again.
     const LINES: usize = 128;
     let kernel = w.launch.kernel;
+    let place = |[x, y, z]: [u32; 3]| format!("({x}, {y}, {z})");
     let mut lines = Vec::new();
     for group in groups {
         for block in &group.blocks {
@@ -338,12 +408,25 @@ fn deadlock(w: &mut Worker<'_>, groups: &[Group]) -> Error {
                             )
                         }
                         Wait::Warpgroup { .. } => "waits for wgmma, which the other warps of its warpgroup have not all started".to_owned(),
+                        Wait::Registers { count } => {
+                            if w.launch.checks.sync {
+                                let kind = FindingKind::RegisterBudget;
+                                w.find(kind, split.pc, block.index, warp.index, split.mask);
+                            }
+                            let budget = block.budget.as_ref();
+                            budget.map_or_else(String::new, |budget| budget.describe(count))
+                        }
                         Wait::Phase { address, .. } => super::mbarrier::describe(block, address),
                     };
-                    let (b, i) = (block.index, warp.index);
+                    let at = coordinates(block.index, w.launch.grid);
+                    let first = warp.thread(split.mask.trailing_zeros() as usize);
+                    let thread = coordinates(first, w.launch.block);
                     lines.push(format!(
-                        "  {file}:{line}: block {b} warp {i} lanes {:08x} {what}",
-                        split.mask
+                        "  {file}:{line}: block {} warp {} lanes {:08x} (from thread {}) {what}",
+                        place(at),
+                        warp.index,
+                        split.mask,
+                        place(thread)
                     ));
                 }
             }

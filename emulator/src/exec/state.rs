@@ -1,16 +1,19 @@
 //! The state of a launch, of a worker, of a cluster of blocks, of a block and of a warp.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
+use super::budget::Budget;
 use super::copy::Copies;
+use super::knowledge::{Knowledge, LaneKnowledge};
 use super::mbarrier::Phase;
+use super::order::Published;
 use super::registers::Registers;
 use crate::check::Checks;
 use crate::check::clock::{Clock, LaneOrder};
 use crate::check::finding::{FindingKind, Findings, Instance};
-use crate::check::race::{GlobalShadow, SharedShadow};
+use crate::check::race::{GlobalShadow, Home, SharedShadow};
 use crate::count::counters::InstructionCounters;
 use crate::count::touched::Touched;
 use crate::device::DeviceOptions;
@@ -51,11 +54,12 @@ pub(crate) struct Worker<'a> {
     /// Writes so far: a kernel that polls while nothing changes is stuck.
     pub(crate) changes: u64,
     pub(crate) shadow: GlobalShadow,
-    /// What was released at an address by an atomic or volatile access.
-    pub(crate) published: HashMap<u64, Clock>,
+    /// What was released at an address of global memory by an atomic or volatile access.
+    pub(crate) published: Published,
     pub(crate) touched: Touched,
     /// Where the last global access found its allocation.
     pub(crate) hint: usize,
+    pub(crate) wgmma: super::wgmma::Scratch,
 }
 
 /// Blocks that are on the device together: a cluster, or one block.
@@ -69,6 +73,8 @@ pub(crate) struct Group {
     pub(crate) bulk: super::bulk::Queue,
     /// The barrier of the cluster.
     pub(crate) barrier: Barrier,
+    /// What was released at a place of its shared memory by an atomic or volatile access.
+    pub(crate) published: Published,
 }
 
 /// Kinds of asynchronous operations; numbers are those of their slots, after the warps' own.
@@ -76,9 +82,11 @@ pub(crate) struct Group {
 pub(crate) enum Async {
     /// Copies that an mbarrier waits for.
     Load = 1,
-    /// Copies from shared to global memory.
+    /// Copies from shared to global memory: what they read.
     Store = 2,
     Wgmma = 3,
+    /// What copies from shared to global memory write.
+    Written = 4,
 }
 
 #[derive(Debug, Default)]
@@ -87,8 +95,9 @@ pub(crate) struct Barrier {
     /// Explicit thread count.
     pub(crate) expected: Option<u32>,
     pub(crate) generation: u32,
-    pub(crate) clock: Clock,
-    pub(crate) released: Clock,
+    /// Of those that have arrived, and of those that let the last generations go.
+    pub(crate) arrivals: Knowledge,
+    pub(crate) released: Knowledge,
     /// `bar.red`: threads whose predicate held, all predicates held, any held; of this and of the last generation.
     pub(crate) votes: [u32; 2],
     pub(crate) result: [u32; 2],
@@ -107,10 +116,12 @@ pub(crate) struct Block {
     pub(crate) in_flight: Vec<u8>,
     pub(crate) shadow: Option<SharedShadow>,
     pub(crate) barriers: [Barrier; 16],
-    pub(crate) mbarriers: HashMap<u32, Phase>,
+    pub(crate) mbarriers: BTreeMap<u32, Phase>,
     /// Threads that have not exited.
     pub(crate) threads: u32,
     pub(crate) warps: Vec<Option<Box<Warp>>>,
+    /// Registers, where the kernel says how many it has.
+    pub(crate) budget: Option<Budget>,
     /// Threads that exited.
     pub(crate) exited: u32,
     /// What was before the exit of a warp.
@@ -128,7 +139,7 @@ pub(crate) struct Visit {
     pub(crate) thread: (u32, u32),
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Wait {
     Ready,
     /// For all live lanes to come to the same instruction, which the whole warp must execute together.
@@ -146,6 +157,10 @@ pub(crate) enum Wait {
     Warpgroup {
         target: u32,
     },
+    /// For registers that other warps of the block have.
+    Registers {
+        count: u32,
+    },
     /// For a phase of an mbarrier of the own block.
     Phase {
         address: u32,
@@ -162,6 +177,34 @@ pub(crate) struct Split {
     pub(crate) yielded: bool,
     /// It waited for the rest of its warp in vain, and goes on alone.
     pub(crate) alone: bool,
+    /// Backward branches since it last let others run.
+    pub(crate) turns: u32,
+    /// Since then it read what another thread may change.
+    pub(crate) polling: bool,
+}
+
+impl Split {
+    pub(crate) fn new(pc: u32, mask: u32, wait: Wait) -> Self {
+        Self {
+            pc,
+            mask,
+            wait,
+            yielded: false,
+            alone: false,
+            turns: 0,
+            polling: false,
+        }
+    }
+
+    /// Lets others run first.
+    pub(crate) fn yielding(self) -> Self {
+        Self {
+            yielded: true,
+            turns: 0,
+            polling: false,
+            ..self
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -178,11 +221,11 @@ pub(crate) struct Warp {
     /// What of the group's and other groups' past is before the warp's present.
     pub(crate) clock: Clock,
     pub(crate) order: LaneOrder,
-    /// What a fence allows relaxed atomics to release.
-    pub(crate) fenced: Option<Box<Clock>>,
-    /// What relaxed atomics read, until a fence acquires it.
-    pub(crate) acquired: Option<Box<Clock>>,
+    /// What only some of its lanes know.
+    pub(crate) lanes: LaneKnowledge,
+    /// The split that ran last gave up its turn while it polled, or while it did not.
     pub(crate) polled: bool,
+    pub(crate) worked: bool,
     pub(crate) instructions: u64,
     pub(crate) copies: Copies,
     pub(crate) wgmma: super::wgmma::Queue,
@@ -204,9 +247,10 @@ impl<'a> Worker<'a> {
             executed: 0,
             changes: 0,
             shadow: GlobalShadow::default(),
-            published: HashMap::new(),
+            published: Published::default(),
             touched: Touched::new(launch.memory.allocations().len()),
             hint: 0,
+            wgmma: super::wgmma::Scratch::default(),
         }
     }
 
@@ -237,6 +281,14 @@ impl<'a> Worker<'a> {
 }
 
 impl Launch<'_> {
+    /// Up to 8 bytes of the parameters.
+    pub(crate) fn parameter(&self, at: u64, bytes: u8) -> Option<u64> {
+        let rest = self.parameters.get(usize::try_from(at).ok()?..)?;
+        let mut value = [0; 8];
+        value[..usize::from(bytes)].copy_from_slice(rest.get(..usize::from(bytes))?);
+        Some(u64::from_le_bytes(value))
+    }
+
     pub(crate) fn threads_per_block(&self) -> u32 {
         self.block.iter().product()
     }
@@ -288,6 +340,7 @@ impl Group {
             time: 1,
             bulk: super::bulk::Queue::default(),
             barrier: Barrier::default(),
+            published: Published::default(),
         }
     }
 
@@ -298,6 +351,17 @@ impl Group {
     /// Number of a warp among those of the group.
     pub(crate) fn slot(&self, rank: usize, warp: u32) -> u32 {
         (rank * self.blocks[rank].warps.len()) as u32 + warp
+    }
+
+    /// The block of an access of one of its warps, for the race check.
+    #[inline(always)]
+    pub(crate) fn home(&self, rank: usize) -> Home {
+        let warps = self.blocks[rank].warps.len() as u32;
+        Home {
+            first: rank as u32 * warps,
+            warps,
+            all: self.blocks.len() as u32 * warps,
+        }
     }
 
     /// The next moment.
@@ -342,6 +406,8 @@ impl Group {
         self.advance(warp);
         let live = warp.live();
         warp.order.synchronise(self.time, mask, live);
+        let slot = self.slot(warp.rank, warp.index);
+        warp.share(slot, mask);
     }
 }
 
@@ -373,20 +439,14 @@ impl Block {
                     registers: Registers::new(&kernel.code),
                     initial,
                     exited: 0,
-                    splits: vec![Split {
-                        pc: 0,
-                        mask: initial,
-                        wait: Wait::Ready,
-                        yielded: false,
-                        alone: false,
-                    }],
+                    splits: vec![Split::new(0, initial, Wait::Ready)],
                     local: vec![0; local],
                     local_defined: vec![0; if checks.init { local } else { 0 }],
                     clock,
                     order: LaneOrder::default(),
-                    fenced: None,
-                    acquired: None,
+                    lanes: LaneKnowledge::default(),
                     polled: false,
+                    worked: false,
                     instructions: 0,
                     copies: Copies::default(),
                     wgmma: super::wgmma::Queue::default(),
@@ -403,9 +463,10 @@ impl Block {
             in_flight: vec![0; if checks.race { bytes.div_ceil(4) } else { 0 }],
             shadow: checks.race.then(|| SharedShadow::new(bytes)),
             barriers: Default::default(),
-            mbarriers: HashMap::new(),
+            mbarriers: BTreeMap::new(),
             threads,
             warps,
+            budget: Budget::new(kernel, warp_count),
             exited: 0,
             exit_clock: Clock::default(),
             visitors: HashMap::new(),
@@ -416,14 +477,6 @@ impl Block {
 impl Warp {
     pub(crate) fn live(&self) -> u32 {
         self.initial & !self.exited
-    }
-
-    /// What another warp, or this one, released is before what comes.
-    pub(crate) fn acquire(&mut self, released: &Clock, slot: u32) {
-        if released.is_of(&self.clock) {
-            self.order.raise(released.of(slot));
-        }
-        self.clock.join(released);
     }
 
     /// The thread of a lane within its block.

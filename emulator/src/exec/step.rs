@@ -3,15 +3,22 @@
 use super::schedule::merge;
 use super::state::{Group, Split, Wait, Warp, Worker};
 use super::{
-    atomic, bulk, collective, copy, matrix, mbarrier, memory, print, quick, special, sync, wgmma,
+    atomic, budget, bulk, collective, copy, matrix, mbarrier, memory, print, quick, special, sync,
+    unwritten, wgmma,
 };
-use crate::check::finding::FindingKind;
 use crate::error::{Error, ErrorKind};
-use crate::program::op::{Fence, Inst, NO_GUARD, Op, WgmmaOp};
+use crate::program::op::{Fence, Inst, NO_GUARD, Op, Scope};
 
 /// Backward branches after which a split that polls lets others run, and one that does not.
 const POLLS: u32 = 64;
-const TURNS: u32 = 1 << 16;
+const TURNS: u32 = 1 << 9;
+/// Instructions after which the next backward branch lets others run.
+const INSTRUCTIONS: u64 = 1 << 18;
+
+/// Whether a split has run long enough for others to have their turn.
+fn is_tired(split: &Split, instructions: u64) -> bool {
+    split.turns > if split.polling { POLLS } else { TURNS } || instructions > INSTRUCTIONS
+}
 
 /// Runs a split until it waits, yields or ends; what is left of it is put back into the warp.
 pub(super) fn run(
@@ -23,13 +30,14 @@ pub(super) fn run(
     let kernel = w.launch.kernel;
     let code = &kernel.code;
     let checks_registers = w.launch.checks.init;
-    let mut turns = 0u32;
-    let mut polling = false;
+    let begin = warp.instructions;
     loop {
         let ends = quick::ends(w, warp);
         if code.quick[split.pc as usize].flags & ends == 0 && !warp.wgmma.in_flight() {
-            let most = if polling { POLLS } else { TURNS };
+            let most = if split.polling { POLLS } else { TURNS };
+            let mut turns = split.turns;
             quick::run(w, g, warp, &mut split, ends, &mut turns, most)?;
+            split.turns = turns;
         }
         let pc = split.pc;
         if !warp.splits.is_empty() && code.leaders[pc as usize] {
@@ -51,7 +59,7 @@ pub(super) fn run(
         }
         let r = code.registers(inst);
         if checks_registers && inst.watched {
-            check_registers(w, g, warp, inst, r, mask, split.mask, pc);
+            unwritten::check(w, g, warp, inst, r, mask, split.mask, pc);
         }
         if warp.wgmma.in_flight() && w.launch.checks.race {
             wgmma::check_registers(w, g, warp, inst, r, mask, pc);
@@ -61,21 +69,20 @@ pub(super) fn run(
         }
         warp.instructions += 1;
         if mask != 0 && inst.op.converges() {
-            let members = warp.registers.r32(r[usize::from(inst.destinations)])
-                [mask.trailing_zeros() as usize];
-            if members & warp.live() & !mask != 0 {
-                if split.mask != mask {
+            let members = *warp.registers.r32(r[usize::from(inst.destinations)]);
+            let live = warp.live();
+            for (members, lanes) in by_members(&members, mask) {
+                if members & live & !lanes != 0 {
                     warp.splits.push(Split {
-                        pc: pc + 1,
-                        mask: split.mask & !mask,
+                        mask: lanes,
+                        wait: Wait::Members(members),
                         ..split
                     });
+                    split.mask &= !lanes;
+                    mask &= !lanes;
                 }
-                warp.splits.push(Split {
-                    mask,
-                    wait: Wait::Members(members),
-                    ..split
-                });
+            }
+            if split.mask == 0 {
                 return Ok(());
             }
         }
@@ -150,24 +157,24 @@ pub(super) fn run(
                 special::cluster_rank(warp, *wide, *generic, r, mask)
             }
             Op::Load(access) => {
-                polling |= memory::is_poll(access);
+                split.polling |= memory::is_poll(access);
                 memory::load(w, g, warp, access, r, mask, pc)?;
             }
             Op::Store(access) => memory::store(w, g, warp, access, r, mask, pc)?,
             op @ Op::Atom {
                 access, returns, ..
             } => {
-                polling |= atomic::is_poll(access, *returns);
+                split.polling |= atomic::is_poll(access, *returns);
                 atomic::execute(w, g, warp, op, r, mask, pc)?;
             }
-            Op::Fence(Fence::Memory) => sync::fence(g, warp),
+            Op::Fence(Fence::Memory(scope)) => sync::fence(g, warp, mask, *scope),
             Op::Fence(Fence::Initialisation) => {
-                sync::fence(g, warp);
-                mbarrier::show(g, warp);
+                sync::fence(g, warp, mask, Scope::Cluster);
+                mbarrier::show(g, warp, mask);
             }
             Op::Fence(Fence::Proxy) => {
-                sync::fence_proxy(g, warp);
-                mbarrier::show(g, warp);
+                sync::fence_proxy(g, warp, mask);
+                mbarrier::show(g, warp, mask);
             }
             Op::Fence(Fence::Other) => {}
             Op::Shuffle { .. }
@@ -176,9 +183,21 @@ pub(super) fn run(
             | Op::Redux(_)
             | Op::Elect
             | Op::ActiveMask => {
-                collective::execute(registers, &inst.op, r, mask);
+                if inst.op.converges() {
+                    let members = *registers.r32(r[usize::from(inst.destinations)]);
+                    for (_, lanes) in by_members(&members, mask) {
+                        collective::execute(registers, &inst.op, r, lanes);
+                    }
+                } else {
+                    collective::execute(registers, &inst.op, r, mask);
+                }
             }
-            Op::WarpSync => g.synchronise(warp, mask),
+            Op::WarpSync => {
+                let members = *registers.r32(r[0]);
+                for (members, lanes) in by_members(&members, mask) {
+                    g.synchronise(warp, lanes & members);
+                }
+            }
             Op::Barrier {
                 kind, has_count, ..
             } => {
@@ -190,13 +209,7 @@ pub(super) fn run(
                         });
                     }
                     // It stands at its barrier until that completes.
-                    warp.splits.push(Split {
-                        pc,
-                        mask,
-                        wait,
-                        yielded: false,
-                        alone: false,
-                    });
+                    warp.splits.push(Split::new(pc, mask, wait));
                     return Ok(());
                 }
             }
@@ -217,20 +230,15 @@ pub(super) fn run(
                         ..split
                     });
                 }
-                warp.splits.push(Split {
-                    pc,
-                    mask,
-                    wait: Wait::Cluster { generation },
-                    yielded: false,
-                    alone: false,
-                });
+                warp.splits
+                    .push(Split::new(pc, mask, Wait::Cluster { generation }));
                 return Ok(());
             }
             Op::Branch { target } => {
                 let target = *target;
                 let rest = split.mask & !mask;
                 if target <= pc {
-                    turns += 1;
+                    split.turns += 1;
                 }
                 if rest != 0 {
                     w.counters[pc as usize].divergent += 1;
@@ -254,17 +262,22 @@ pub(super) fn run(
                 } else {
                     split.pc = target;
                 }
-                if turns > if polling { POLLS } else { TURNS } {
-                    warp.polled = polling;
-                    warp.splits.push(Split {
-                        yielded: polling,
-                        ..split
-                    });
+                if is_tired(&split, warp.instructions - begin) {
+                    warp.polled = split.polling;
+                    warp.worked = !split.polling;
+                    warp.splits.push(split.yielding());
                     return Ok(());
                 }
             }
             Op::BranchTable { table } => {
-                branch_table(warp, &code.tables[*table as usize], r[0], split, mask);
+                let table = &code.tables[*table as usize];
+                split.turns += u32::from(table.iter().any(|&target| target <= pc));
+                if is_tired(&split, 0) {
+                    warp.polled = split.polling;
+                    warp.worked = !split.polling;
+                    split = split.yielding();
+                }
+                branch_table(warp, table, r[0], split, mask);
                 return Ok(());
             }
             Op::Exit => {
@@ -272,10 +285,14 @@ pub(super) fn run(
                 bulk::before_exit(w, g, warp, mask);
                 copy::abandon(w, g, warp, mask);
                 warp.exited |= mask;
+                let slot = g.slot(warp.rank, warp.index);
                 let block = &mut g.blocks[warp.rank];
                 block.threads -= mask.count_ones();
                 block.exited += mask.count_ones();
-                block.exit_clock.join(&warp.clock);
+                warp.release_to(&mut block.exit_clock, slot, u32::MAX);
+                if let (Some(budget), 0) = (&mut block.budget, warp.live()) {
+                    budget.leave(warp.index);
+                }
                 if block.threads == 0 {
                     sync::find_visitors(w, block, warp.thread(mask.trailing_zeros() as usize), pc);
                 }
@@ -300,10 +317,7 @@ pub(super) fn run(
             Op::Assert => return Err(print::assertion(w, g, warp, r, mask, pc)),
             Op::Sleep => {
                 warp.polled = true;
-                warp.splits.push(Split {
-                    yielded: true,
-                    ..split
-                });
+                warp.splits.push(split.yielding());
                 return Ok(());
             }
             Op::Print => print::print(w, g, warp, r, mask),
@@ -318,10 +332,7 @@ pub(super) fn run(
                 mbarrier::Next::Poll { address } => {
                     warp.polled = true;
                     warp.tested = Some(address);
-                    warp.splits.push(Split {
-                        yielded: true,
-                        ..split
-                    });
+                    warp.splits.push(split.yielding());
                     return Ok(());
                 }
                 mbarrier::Next::Wait {
@@ -340,7 +351,12 @@ pub(super) fn run(
                     return Ok(());
                 }
             }
-            Op::SetMaxRegisters => {}
+            Op::SetMaxRegisters { count, increases } => {
+                if let Some(wait) = budget::set(w, g, warp, (*count, *increases), mask, pc) {
+                    stand(w, warp, split, mask, wait);
+                    return Ok(());
+                }
+            }
         }
     }
 }
@@ -358,13 +374,22 @@ fn stand(w: &mut Worker<'_>, warp: &mut Warp, split: Split, mask: u32, wait: Wai
             ..split
         });
     }
-    warp.splits.push(Split {
-        pc,
-        mask,
-        wait,
-        yielded: false,
-        alone: false,
-    });
+    warp.splits.push(Split::new(pc, mask, wait));
+}
+
+/// The lanes of a mask by the member mask that each names: groups that meet by themselves, though at one instruction.
+fn by_members(members: &[u32; 32], mask: u32) -> impl Iterator<Item = (u32, u32)> {
+    let mut rest = mask;
+    std::iter::from_fn(move || {
+        let first = members[rest.trailing_zeros() as usize & 31];
+        let mut same = 0;
+        for (lane, &other) in members.iter().enumerate() {
+            same |= u32::from(other == first) << lane;
+        }
+        let lanes = rest & same;
+        rest &= !same;
+        (lanes != 0).then_some((first, lanes))
+    })
 }
 
 /// `brx.idx`: each target takes its lanes.
@@ -390,57 +415,5 @@ fn branch_table(warp: &mut Warp, targets: &[u32], row: u32, split: Split, mask: 
             mask: same,
             ..split
         });
-    }
-}
-
-/// Reads of registers that a path reaches unwritten.
-fn check_registers(
-    w: &mut Worker<'_>,
-    g: &Group,
-    warp: &mut Warp,
-    inst: &Inst,
-    r: &[u32],
-    mask: u32,
-    all: u32,
-    pc: u32,
-) {
-    let code = &w.launch.kernel.code;
-    let mut missing = 0;
-    if inst.guard != NO_GUARD && code.unwritten_predicates[inst.guard as usize] {
-        missing |= all & !warp.registers.predicates_written[inst.guard as usize];
-    }
-    let (destinations, sources) = r.split_at(usize::from(inst.destinations));
-    // A row number may belong to either file: flags of both are looked up, of the file the operand is in.
-    for (position, &row) in sources.iter().enumerate() {
-        if let Op::Wgmma(WgmmaOp::Mma(_)) = inst.op
-            && position >= sources.len() - destinations.len()
-            && warp.registers.predicates[sources[0] as usize] & mask == 0
-        {
-            // Accumulators are not read where D is not scaled.
-            break;
-        }
-        if inst.op.source_is_predicate(position) {
-            if code.unwritten_predicates[row as usize] {
-                missing |= mask & !warp.registers.predicates_written[row as usize];
-            }
-        } else if code.unwritten_rows[row as usize] {
-            missing |= mask & !warp.registers.written[row as usize];
-        }
-    }
-    for (position, &row) in destinations.iter().enumerate() {
-        if inst.op.destination_is_predicate(position) {
-            warp.registers.predicates_written[row as usize] |= mask;
-        } else {
-            warp.registers.written[row as usize] |= mask;
-        }
-    }
-    if missing != 0 {
-        w.find(
-            FindingKind::UninitialisedRegister,
-            pc,
-            g.blocks[warp.rank].index,
-            warp.index,
-            missing,
-        );
     }
 }

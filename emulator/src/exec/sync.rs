@@ -3,7 +3,7 @@
 use super::state::{Barrier, Block, Group, Wait, Warp, Worker};
 use crate::check::finding::{FindingKind, Instance, Severity};
 use crate::error::{Error, ErrorKind};
-use crate::program::op::{BarrierKind, Reduction};
+use crate::program::op::{BarrierKind, Reduction, Scope};
 
 /// Arrives at a barrier. `None` if the warp need not wait.
 pub(super) fn barrier(
@@ -52,10 +52,13 @@ pub(super) fn barrier(
         barrier.votes[1] += (!predicate & mask).count_ones();
     }
     let generation = barrier.generation;
+    w.changes += 1;
     if w.launch.checks.race {
         g.synchronise(warp, mask);
         // The clock after the tick covers all that came before the arrival.
-        g.blocks[rank].barriers[id as usize].clock.join(&warp.clock);
+        let slot = g.slot(rank, warp.index);
+        let arrivals = &mut g.blocks[rank].barriers[id as usize].arrivals;
+        arrivals.take_from(warp, slot, mask);
     }
     let block = &mut g.blocks[rank];
     if complete(&mut block.barriers[id as usize], block.threads)
@@ -93,7 +96,9 @@ pub(super) fn complete(barrier: &mut Barrier, threads: u32) -> bool {
         barrier.generation += 1;
         barrier.arrived = 0;
         barrier.result = std::mem::take(&mut barrier.votes);
-        barrier.released.join(&std::mem::take(&mut barrier.clock));
+        barrier
+            .released
+            .join(&std::mem::take(&mut barrier.arrivals));
     }
     is_complete
 }
@@ -117,13 +122,14 @@ pub(super) fn after_exit(w: &mut Worker<'_>, g: &mut Group, rank: usize) {
 /// Lets the splits of a warp go on whose barrier is complete.
 pub(super) fn wake(w: &Worker<'_>, g: &mut Group, warp: &mut Warp) {
     let mut splits = std::mem::take(&mut warp.splits);
+    let slot = g.slot(warp.rank, warp.index);
     for split in &mut splits {
         match split.wait {
             Wait::Ready | Wait::Together | Wait::Members(_) => {}
             Wait::Barrier { id, generation } => {
                 let barrier = &g.blocks[warp.rank].barriers[usize::from(id)];
                 if barrier.generation != generation {
-                    warp.clock.join(&barrier.released);
+                    barrier.released.give_to(warp, slot, split.mask);
                     reduce(w, &g.blocks[warp.rank], warp, split.pc, split.mask, id);
                     split.wait = Wait::Ready;
                     split.pc += 1;
@@ -131,13 +137,19 @@ pub(super) fn wake(w: &Worker<'_>, g: &mut Group, warp: &mut Warp) {
             }
             Wait::Cluster { generation } => {
                 if g.barrier.generation != generation {
-                    warp.clock.join(&g.barrier.released);
+                    g.barrier.released.give_to(warp, slot, split.mask);
                     split.wait = Wait::Ready;
                     split.pc += 1;
                 }
             }
             Wait::Warpgroup { target } => {
                 if super::wgmma::others_have_started(g, warp, target) {
+                    split.wait = Wait::Ready;
+                }
+            }
+            Wait::Registers { count } => {
+                let budget = &g.blocks[warp.rank].budget;
+                if budget.as_ref().is_some_and(|budget| budget.has(count)) {
                     split.wait = Wait::Ready;
                 }
             }
@@ -186,14 +198,19 @@ pub(super) fn cluster_arrive(
     mask: u32,
     relaxed: bool,
 ) {
+    w.changes += 1;
     g.barrier.arrived += mask.count_ones();
     warp.cluster_arrival = Some(g.barrier.generation);
     if w.launch.checks.race && !relaxed {
         g.synchronise(warp, mask);
-        g.barrier.clock.join(&warp.clock);
-    } else if let Some(fenced) = &warp.fenced {
+        let slot = g.slot(warp.rank, warp.index);
+        g.barrier.arrivals.take_from(warp, slot, mask);
+    } else {
         // A relaxed arrival releases what a fence before it covers, as `fence.mbarrier_init` does.
-        g.barrier.clock.join(fenced);
+        let fenced = warp.lanes.fenced(mask);
+        for held in fenced.filter(|held| held.scope >= Scope::Cluster) {
+            g.barrier.arrivals.clock.join(&held.clock);
+        }
     }
     let all: u32 = g.blocks.iter().map(|block| block.threads).sum();
     complete(&mut g.barrier, all);
@@ -215,24 +232,18 @@ pub(super) fn find_visitors(w: &mut Worker<'_>, block: &mut Block, thread: u32, 
 }
 
 /// `fence.proxy.async`: what is before it can be read by asynchronous operations.
-pub(super) fn fence_proxy(g: &mut Group, warp: &mut Warp) {
+pub(super) fn fence_proxy(g: &mut Group, warp: &mut Warp, mask: u32) {
     if warp.clock.is_kept() {
         g.advance(warp);
-        warp.clock.fence_proxy();
+        warp.fence_proxy(mask);
     }
 }
 
-/// `membar` and `fence`: what was read by atomics is acquired, what was done can be released by atomics.
-pub(super) fn fence(g: &mut Group, warp: &mut Warp) {
-    if !warp.clock.is_kept() {
-        return;
+/// `membar` and `fence`.
+pub(super) fn fence(g: &mut Group, warp: &mut Warp, mask: u32, scope: Scope) {
+    if warp.clock.is_kept() {
+        warp.fence(g, mask, scope);
     }
-    if let Some(acquired) = warp.acquired.take() {
-        let slot = g.slot(warp.rank, warp.index);
-        warp.acquire(&acquired, slot);
-    }
-    g.advance(warp);
-    warp.fenced = Some(Box::new(warp.clock.clone()));
 }
 
 /// An instruction for the whole warp is executed by a part of it.

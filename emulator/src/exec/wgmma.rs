@@ -4,14 +4,18 @@
 //! ends only when all four have started, and then none of them reads shared memory any more. Kernels rely on that where one thread
 //! gives back a stage for all of its warpgroup.
 
+use std::ops::Range;
+use std::sync::Arc;
+
 use super::bulk;
 use super::observe::{self, Memory};
 use super::state::{Async, Group, Wait, Warp, Worker};
 use crate::check::finding::{FindingKind, Instance};
 use crate::error::{Error, ErrorKind};
-use crate::program::op::{Accumulator, Inst, WgmmaOp};
+use crate::program::Code;
+use crate::program::op::{Accumulator, Inst, Op, WgmmaOp};
 use crate::program::op_async::Wgmma;
-use crate::tensor::{self, Columns, Rows, columns_k_major};
+use crate::tensor::{self, Columns, Rows, Tile, columns_k_major};
 use crate::tma::matrix::{Major, MatrixDescriptor, Operand};
 
 /// A warp's matrix instructions that nobody has waited for.
@@ -53,29 +57,79 @@ impl RowSet {
     }
 }
 
+/// An instruction that was started. Its registers are those of the code.
 #[derive(Debug)]
 struct Pending {
-    op: Wgmma,
     pc: u32,
     a: A,
     b: Operand,
+    /// The columns of B, where they were read before the warp itself waited.
+    columns: Option<Arc<Vec<Columns>>>,
     scale_d: bool,
-    /// Rows of the register file that hold D, and those that hold A.
-    accumulators: Vec<u32>,
-    inputs: Vec<u32>,
     group: Option<u32>,
     time: u32,
-    /// The operands, where they were read before the warp itself waited.
-    operands: Option<Operands>,
 }
 
-/// The rows of A and the columns of B, eight by eight.
-type Operands = Box<(Rows, Vec<Columns>)>;
-
 #[derive(Debug)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "rows that were read take the place of where to read them"
+)]
 enum A {
-    Registers(Box<Rows>),
+    Rows(Rows),
     Shared(Operand),
+}
+
+/// The registers of D of an instruction, and those that hold A.
+fn registers<'a>(code: &'a Code, op: &Wgmma, pc: u32) -> (&'a [u32], &'a [u32]) {
+    let per_register = match op.accumulator {
+        Accumulator::F16 => 4,
+        _ => 2,
+    };
+    let r = code.registers(&code.instructions[pc as usize]);
+    let (accumulators, sources) = r.split_at(usize::from(op.n) / per_register);
+    let a = if op.a_in_registers {
+        &sources[1..5]
+    } else {
+        &[]
+    };
+    (accumulators, a)
+}
+
+/// The instruction with a number; those that are pending are all `wgmma.mma_async`.
+fn operation(code: &Code, pc: u32) -> Option<&Wgmma> {
+    match &code.instructions[pc as usize].op {
+        Op::Wgmma(WgmmaOp::Mma(op)) => Some(op),
+        _ => None,
+    }
+}
+
+/// Columns of B that were read for one wait, and buffers for those of the next.
+#[derive(Debug, Default)]
+pub(crate) struct Scratch {
+    read: Vec<(Operand, u16, Arc<Vec<Columns>>)>,
+    free: Vec<Arc<Vec<Columns>>>,
+    /// The bytes of an operand, 32 of each row or column.
+    bytes: Vec<[u32; 8]>,
+    /// Addresses of an operand's chunks.
+    chunks: Vec<u32>,
+}
+
+impl Scratch {
+    /// Shared memory may change from here on.
+    fn forget(&mut self) {
+        self.free
+            .extend(self.read.drain(..).map(|(.., columns)| columns));
+    }
+
+    /// A buffer that nobody reads any more.
+    fn buffer(&mut self) -> Arc<Vec<Columns>> {
+        let unused = self
+            .free
+            .iter_mut()
+            .position(|columns| Arc::get_mut(columns).is_some());
+        unused.map_or_else(Arc::default, |index| self.free.swap_remove(index))
+    }
 }
 
 impl Queue {
@@ -84,16 +138,22 @@ impl Queue {
         !self.pending.is_empty()
     }
 
-    fn mark_busy(&mut self) {
+    fn mark_busy(&mut self, code: &Code) {
         self.busy.clear();
         self.read.clear();
         for pending in &self.pending {
-            pending
-                .accumulators
-                .iter()
-                .for_each(|&row| self.busy.insert(row));
-            pending.inputs.iter().for_each(|&row| self.read.insert(row));
+            if let Some(op) = operation(code, pending.pc) {
+                let (accumulators, inputs) = registers(code, op, pending.pc);
+                accumulators.iter().for_each(|&row| self.busy.insert(row));
+                inputs.iter().for_each(|&row| self.read.insert(row));
+            }
         }
+    }
+
+    /// How many of the instructions a wait for the groups before one waits for. In order: one may continue the sums of another.
+    fn due(&self, target: u32) -> usize {
+        let is_due = |pending: &&Pending| pending.group.is_some_and(|group| group < target);
+        self.pending.iter().take_while(is_due).count()
     }
 }
 
@@ -127,8 +187,12 @@ pub(super) fn check_registers(
         let is_busy =
             queue.busy.contains(row) || position < destinations && queue.read.contains(row);
         if !is_predicate && is_busy {
+            let code = &w.launch.kernel.code;
             let works_on = |pending: &&Pending| {
-                pending.accumulators.contains(&row) || pending.inputs.contains(&row)
+                operation(code, pending.pc).is_some_and(|op| {
+                    let (accumulators, inputs) = registers(code, op, pending.pc);
+                    accumulators.contains(&row) || inputs.contains(&row)
+                })
             };
             let holder = queue.pending.iter().find(works_on);
             let block = g.blocks[warp.rank].index;
@@ -196,7 +260,7 @@ pub(super) fn execute(
 }
 
 /// The numbers of the warps of a warpgroup.
-fn warpgroup(g: &Group, warp: &Warp) -> std::ops::Range<usize> {
+fn warpgroup(g: &Group, warp: &Warp) -> Range<usize> {
     let first = warp.index as usize / 4 * 4;
     first..(first + 4).min(g.blocks[warp.rank].warps.len())
 }
@@ -222,14 +286,9 @@ fn start(
     pc: u32,
 ) -> Result<(), Error> {
     let lane = mask.trailing_zeros() as usize;
-    let count = usize::from(op.n)
-        / if op.accumulator == Accumulator::F16 {
-            4
-        } else {
-            2
-        };
-    let (accumulators, s) = r.split_at(count);
-    let inputs = if op.a_in_registers { &s[1..5] } else { &[] };
+    let code = &w.launch.kernel.code;
+    let (accumulators, inputs) = registers(code, op, pc);
+    let s = &r[accumulators.len()..];
     let mut operands = accumulators.iter().chain(inputs);
     let is_unfenced =
         !warp.wgmma.is_fenced || operands.any(|&row| warp.wgmma.unfenced.contains(row));
@@ -257,7 +316,7 @@ fn start(
     };
     let (a, b_row) = if op.a_in_registers {
         let registers = [1, 2, 3, 4].map(|i: usize| warp.registers.r32(s[i]));
-        (A::Registers(Box::new(tensor::rows(&registers))), s[5])
+        (A::Rows(tensor::rows(&registers)), s[5])
     } else {
         (
             A::Shared(operand(w, warp.registers.r64(s[1])[lane], op.transpose_a)?),
@@ -267,66 +326,55 @@ fn start(
     let b = operand(w, warp.registers.r64(b_row)[lane], op.transpose_b)?;
     let checks = w.launch.checks;
     if checks.memory || checks.init || checks.race {
-        let mut chunks = Vec::new();
+        let mut chunks = std::mem::take(&mut w.wgmma.chunks);
+        chunks.clear();
         if let A::Shared(a) = &a {
-            visit(a, rows_of(warp), op, &mut chunks);
+            a.visit(rows_of(warp), u32::from(op.k), |at| chunks.push(at));
         }
-        visit(&b, 0..u32::from(op.n), op, &mut chunks);
-        for range in merged(&mut chunks) {
-            if !bulk::check_read(w, g, warp, range, lane, pc)? {
-                return Ok(());
-            }
+        b.visit(0..u32::from(op.n), u32::from(op.k), |at| chunks.push(at));
+        chunks.sort_unstable();
+        let mut result = Ok(true);
+        each_range(&chunks, |range| {
+            result = bulk::check_read(w, g, warp, range, lane, pc);
+            matches!(result, Ok(true))
+        });
+        w.wgmma.chunks = chunks;
+        if !result? {
+            return Ok(());
         }
     }
-    let pending = Pending {
-        op: *op,
+    warp.wgmma.pending.push(Pending {
         pc,
         a,
         b,
+        columns: None,
         scale_d,
-        accumulators: accumulators.to_vec(),
-        inputs: inputs.to_vec(),
         group: None,
         time: g.time,
-        operands: None,
-    };
-    warp.wgmma.pending.push(pending);
+    });
     if checks.race {
-        warp.wgmma.mark_busy();
+        warp.wgmma.mark_busy(&w.launch.kernel.code);
         g.advance(warp);
     }
     Ok(())
 }
 
 /// The warp's rows of A.
-fn rows_of(warp: &Warp) -> std::ops::Range<u32> {
+fn rows_of(warp: &Warp) -> Range<u32> {
     let first = warp.index % 4 * 16;
     first..first + 16
 }
 
-/// Collects the 16-byte chunks that an operand is read from.
-fn visit(operand: &Operand, rows: std::ops::Range<u32>, op: &Wgmma, chunks: &mut Vec<u32>) {
-    let mut out = vec![0; rows.len() * 32];
-    let read = |address: u32| -> Result<[u8; 16], ()> {
-        chunks.push(address);
-        Ok([0; 16])
-    };
-    // It never answers with an error.
-    let _ = operand.gather(rows, u32::from(op.k), &mut out, read);
-}
-
-/// Chunks as ranges of bytes, in order.
-fn merged(chunks: &mut [u32]) -> Vec<std::ops::Range<u32>> {
-    chunks.sort_unstable();
-    let mut ranges: Vec<std::ops::Range<u32>> = Vec::new();
-    for &mut chunk in chunks {
-        let end = chunk.saturating_add(16);
-        match ranges.last_mut() {
-            Some(last) if last.end >= chunk => last.end = last.end.max(end),
-            _ => ranges.push(chunk..end),
+/// Calls `f` with chunks, which are in order, as ranges of bytes, as long as it answers so.
+fn each_range(chunks: &[u32], mut f: impl FnMut(Range<u32>) -> bool) {
+    for run in chunks.chunk_by(|a, b| a.saturating_add(16) >= *b) {
+        let (Some(first), Some(last)) = (run.first(), run.last()) else {
+            continue;
+        };
+        if !f(*first..last.saturating_add(16)) {
+            return;
         }
     }
-    ranges
 }
 
 /// Executes the groups before one.
@@ -337,48 +385,36 @@ fn wait(
     target: u32,
     mask: u32,
 ) -> Result<(), Error> {
-    let is_due = |pending: &Pending| pending.group.is_some_and(|group| group < target);
-    // In order: one may continue the sums of another.
-    let due = warp
-        .wgmma
-        .pending
-        .iter()
-        .take_while(|pending| is_due(pending))
-        .count();
-    let ready: Vec<Pending> = warp.wgmma.pending.drain(..due).collect();
-    for mut pending in ready {
-        warp.wgmma.done = warp.wgmma.done.max(pending.time);
-        let operands = match pending.operands.take() {
-            Some(operands) => operands,
-            None => read_operands(w, g, warp, &pending)?,
-        };
-        finish(warp, &pending, &operands, mask);
+    let mut others: [Option<Box<Warp>>; 4] = Default::default();
+    for (other, index) in others.iter_mut().zip(warpgroup(g, warp)) {
+        *other = g.blocks[warp.rank].warps[index].take();
     }
-    let mut times = vec![(warp.index, warp.wgmma.done)];
-    for index in warpgroup(g, warp) {
-        let Some(mut other) = g.blocks[warp.rank].warps[index].take() else {
-            continue;
-        };
-        let mut queue = std::mem::take(&mut other.wgmma.pending);
-        let mut done = other.wgmma.done;
-        let mut result = Ok(());
-        for pending in queue.iter_mut().filter(|pending| is_due(pending)) {
-            done = done.max(pending.time);
-            if pending.operands.is_none() {
-                match read_operands(w, g, &other, pending) {
-                    Ok(operands) => pending.operands = Some(operands),
-                    Err(error) => result = Err(error),
-                }
-            }
+    let mut times = [(warp.index, 0); 4];
+    for (time, other) in times.iter_mut().zip(&others) {
+        if let Some(other) = other {
+            let due = &other.wgmma.pending[..other.wgmma.due(target)];
+            let done = due.iter().map(|pending| pending.time).max();
+            *time = (other.index, other.wgmma.done.max(done.unwrap_or(0)));
         }
-        other.wgmma.pending = queue;
-        times.push((other.index, done));
-        g.blocks[warp.rank].warps[index] = Some(other);
-        result?;
     }
+    let mut scratch = std::mem::take(&mut w.wgmma);
+    let result = finish_due(w, g, &mut scratch, warp, &mut others, target, mask);
+    scratch.forget();
+    w.wgmma = scratch;
+    for (other, index) in others.into_iter().zip(warpgroup(g, warp)) {
+        // The place of the warp itself stays empty while it runs.
+        if other.is_some() {
+            g.blocks[warp.rank].warps[index] = other;
+        }
+    }
+    result?;
     if w.launch.checks.race {
-        warp.wgmma.mark_busy();
+        warp.wgmma.mark_busy(&w.launch.kernel.code);
         for (index, time) in times {
+            let time = match index == warp.index {
+                true => warp.wgmma.done,
+                false => time,
+            };
             let slot = g.async_slot(Async::Wgmma, g.slot(warp.rank, index));
             warp.clock.raise(slot, time + 1);
         }
@@ -386,16 +422,157 @@ fn wait(
     Ok(())
 }
 
+/// Reads what the instructions before a group multiply, of all warps of a warpgroup, and multiplies for those that wait.
+fn finish_due(
+    w: &mut Worker<'_>,
+    g: &Group,
+    scratch: &mut Scratch,
+    warp: &mut Warp,
+    others: &mut [Option<Box<Warp>>; 4],
+    target: u32,
+    mask: u32,
+) -> Result<(), Error> {
+    let due = warp.wgmma.due(target);
+    read_operands(w, g, scratch, warp, due)?;
+    // Of each other warp that stands at its wait: it would multiply next, and nobody sees whether it is itself that does.
+    let mut standing = [(0, 0); 4];
+    for (other, standing) in others.iter_mut().zip(&mut standing) {
+        let Some(other) = other else { continue };
+        let due = other.wgmma.due(target);
+        read_operands(w, g, scratch, other, due)?;
+        if let [split] = other.splits[..]
+            && let Wait::Warpgroup { target: own } = split.wait
+        {
+            *standing = (due.min(other.wgmma.due(own)), split.mask);
+        }
+    }
+    let code = &w.launch.kernel.code;
+    let mut done = [0; 4];
+    for index in 0..due {
+        let pending = &warp.wgmma.pending[index];
+        let (Some(op), Some(columns)) = (operation(code, pending.pc), &pending.columns) else {
+            continue;
+        };
+        let (accumulators, _) = registers(code, op, pending.pc);
+        let mut tiles = Vec::with_capacity(4);
+        for (slot, other) in others.iter_mut().enumerate() {
+            let (due, mask) = standing[slot];
+            let Some(other) = other.as_mut().filter(|_| done[slot] < due) else {
+                continue;
+            };
+            let also = &other.wgmma.pending[done[slot]];
+            let A::Rows(a) = &also.a else { continue };
+            let is_same = |other: &Arc<Vec<Columns>>| Arc::ptr_eq(other, columns);
+            if also.pc == pending.pc
+                && also.scale_d == pending.scale_d
+                && also.columns.as_ref().is_some_and(is_same)
+            {
+                done[slot] += 1;
+                other.wgmma.done = other.wgmma.done.max(also.time);
+                tiles.push(Tile {
+                    a,
+                    registers: other.registers.all_mut(),
+                    accumulators,
+                    mask,
+                });
+            }
+        }
+        warp.wgmma.done = warp.wgmma.done.max(pending.time);
+        if let A::Rows(a) = &pending.a {
+            tiles.push(Tile {
+                a,
+                registers: warp.registers.all_mut(),
+                accumulators,
+                mask,
+            });
+        }
+        let shape = tensor::Wgmma {
+            n: op.n,
+            k: op.k,
+            a: op.a,
+            b: op.b,
+            accumulator: op.accumulator,
+            negate_a: op.negate_a,
+            negate_b: op.negate_b,
+            saturate: op.satfinite,
+        };
+        tensor::wgmma(&shape, columns, pending.scale_d, &mut tiles);
+    }
+    warp.wgmma.pending.drain(..due);
+    for (other, done) in others.iter_mut().zip(done) {
+        if let Some(other) = other {
+            other.wgmma.pending.drain(..done);
+        }
+    }
+    Ok(())
+}
+
+/// Reads the rows of A and the columns of B of a warp's first instructions, where that has not been done.
+fn read_operands(
+    w: &mut Worker<'_>,
+    g: &Group,
+    scratch: &mut Scratch,
+    warp: &mut Warp,
+    count: usize,
+) -> Result<(), Error> {
+    let code = &w.launch.kernel.code;
+    for index in 0..count {
+        let pending = &warp.wgmma.pending[index];
+        let (pc, b) = (pending.pc, pending.b);
+        let Some(op) = operation(code, pc).filter(|_| pending.columns.is_none()) else {
+            continue;
+        };
+        if let A::Shared(operand) = pending.a {
+            let rows = fetch(
+                w,
+                g,
+                warp,
+                &operand,
+                rows_of(warp),
+                op,
+                pc,
+                &mut scratch.bytes,
+            )?;
+            if let Some(rows) = rows.first_chunk() {
+                warp.wgmma.pending[index].a = A::Rows(*rows);
+            }
+        }
+        let known = scratch
+            .read
+            .iter()
+            .find(|(operand, n, _)| (operand, n) == (&b, &op.n));
+        let columns = match known {
+            Some((.., columns)) => columns.clone(),
+            None => {
+                let mut columns = scratch.buffer();
+                let all = 0..u32::from(op.n);
+                let bytes = fetch(w, g, warp, &b, all, op, pc, &mut scratch.bytes)?;
+                if let Some(columns) = Arc::get_mut(&mut columns) {
+                    columns.clear();
+                    columns.extend(bytes.as_chunks().0.iter().map(columns_k_major));
+                }
+                scratch.read.push((b, op.n, columns.clone()));
+                columns
+            }
+        };
+        warp.wgmma.pending[index].columns = Some(columns);
+    }
+    Ok(())
+}
+
 /// The 32 bytes of each row that an operand has.
-fn fetch(
+fn fetch<'a>(
     w: &mut Worker<'_>,
     g: &Group,
     warp: &Warp,
     operand: &Operand,
-    rows: std::ops::Range<u32>,
-    pending: &Pending,
-    out: &mut [u8],
-) -> Result<(), Error> {
+    rows: Range<u32>,
+    op: &Wgmma,
+    pc: u32,
+    out: &'a mut Vec<[u32; 8]>,
+) -> Result<&'a [[u32; 8]], Error> {
+    out.clear();
+    out.resize(rows.len(), [0; 8]);
     let shared = &g.blocks[warp.rank].shared;
     let read = |address: u32| {
         shared
@@ -404,75 +581,16 @@ fn fetch(
             .copied()
             .ok_or(address)
     };
-    operand
-        .gather(rows, u32::from(pending.op.k), out, read)
-        .or_else(|address| {
-            let size = shared.len() as u64;
-            let what = Memory {
-                space: "shared",
-                address: u64::from(address),
-                bytes: 16,
-                allocation: Some((0, size)),
-            };
-            observe::illegal(w, g, warp, 0, FindingKind::OutOfBounds, what, pending.pc)
-        })
-}
-
-/// Eight words of 32 bytes.
-fn words(bytes: &[u8]) -> [u32; 8] {
-    std::array::from_fn(|i| {
-        let word = bytes.get(4 * i..).and_then(<[u8]>::first_chunk::<4>);
-        word.map_or(0, |word| u32::from_le_bytes(*word))
-    })
-}
-
-/// Reads what an instruction multiplies.
-fn read_operands(
-    w: &mut Worker<'_>,
-    g: &Group,
-    warp: &Warp,
-    pending: &Pending,
-) -> Result<Operands, Error> {
-    let a: Rows = match &pending.a {
-        A::Registers(rows) => **rows,
-        A::Shared(operand) => {
-            let mut bytes = [0; 16 * 32];
-            fetch(w, g, warp, operand, rows_of(warp), pending, &mut bytes)?;
-            std::array::from_fn(|row| words(&bytes[32 * row..]))
-        }
-    };
-    let n = pending.op.n;
-    let mut bytes = [0; 256 * 32];
-    let bytes = &mut bytes[..usize::from(n) * 32];
-    fetch(w, g, warp, &pending.b, 0..u32::from(n), pending, bytes)?;
-    let columns = bytes
-        .chunks_exact(8 * 32)
-        .map(|eight| columns_k_major(&std::array::from_fn(|column| words(&eight[32 * column..]))))
-        .collect();
-    Ok(Box::new((a, columns)))
-}
-
-/// Multiplies, and writes the accumulators.
-fn finish(warp: &mut Warp, pending: &Pending, operands: &Operands, mask: u32) {
-    let op = &pending.op;
-    let (a, columns) = &**operands;
-    let mut d: Vec<[u32; 32]> = pending
-        .accumulators
-        .iter()
-        .map(|&row| *warp.registers.r32(row))
-        .collect();
-    let shape = tensor::Wgmma {
-        n: op.n,
-        k: op.k,
-        a: op.a,
-        b: op.b,
-        accumulator: op.accumulator,
-        negate_a: op.negate_a,
-        negate_b: op.negate_b,
-        saturate: op.satfinite,
-    };
-    tensor::wgmma(&shape, &[*a], columns, pending.scale_d, &mut [&mut d]);
-    for (&row, values) in pending.accumulators.iter().zip(&d) {
-        warp.registers.write32(row, values, mask);
+    let bytes = bytemuck::cast_slice_mut(out);
+    if let Err(address) = operand.gather(rows, u32::from(op.k), bytes, read) {
+        let size = shared.len() as u64;
+        let what = Memory {
+            space: "shared",
+            address: u64::from(address),
+            bytes: 16,
+            allocation: Some((0, size)),
+        };
+        observe::illegal(w, g, warp, 0, FindingKind::OutOfBounds, what, pc)?;
     }
+    Ok(out)
 }

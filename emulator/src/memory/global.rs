@@ -4,10 +4,12 @@
 //! Blocks on several cores read and write one buffer. Every access is a relaxed atomic of its own size: on the hosts this runs
 //! on that is a plain load or store, and a race in the emulated program stays a race there instead of becoming one here.
 
+use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use super::window;
 use crate::error::{Error, ErrorKind};
+use crate::exec::vectorise::each;
 
 /// CUDA aligns what it allocates to this.
 const ALIGNMENT: u64 = 256;
@@ -311,13 +313,21 @@ impl GlobalMemory {
         let (source, offset) = self.range(from, bytes.max(1))?;
         let mut data = vec![0; bytes as usize];
         source.read(offset, &mut data);
-        let undefined: Vec<u64> = (0..bytes)
-            .filter(|byte| !source.is_defined(offset + byte, 1))
-            .collect();
+        // One bit per byte, and none where all were written.
+        let mut defined = Vec::new();
+        if !source.is_defined_range(offset, bytes) {
+            defined = vec![0u8; (bytes as usize).div_ceil(8)];
+            for byte in (0..bytes).filter(|byte| source.is_defined(offset + byte, 1)) {
+                defined[byte as usize / 8] |= 1 << (byte % 8);
+            }
+        }
         self.write(to, &data)?;
         if let Ok((target, offset)) = self.range(to, bytes.max(1)) {
-            for byte in undefined {
-                target.undefine(offset + byte);
+            let is_undefined = |byte: &u64| defined[*byte as usize / 8] >> (byte % 8) & 1 == 0;
+            if !defined.is_empty() {
+                for byte in (0..bytes).filter(is_undefined) {
+                    target.undefine(offset + byte);
+                }
             }
         }
         Ok(())
@@ -379,6 +389,28 @@ impl Cell for AtomicU16 {}
 impl Cell for AtomicU32 {}
 impl Cell for AtomicU64 {}
 
+/// The cells of an allocation.
+#[derive(Clone, Copy)]
+struct Cells<'a> {
+    start: *const u8,
+    bytes: u64,
+    _allocation: PhantomData<&'a Allocation>,
+}
+
+impl<'a> Cells<'a> {
+    /// A cell at a byte offset.
+    ///
+    /// # Safety
+    /// The offset is a multiple of the cell's size, and the cell within the allocation.
+    #[inline(always)]
+    unsafe fn at<T: Cell>(self, offset: u64) -> &'a T {
+        let size = size_of::<T>() as u64;
+        debug_assert!(offset.is_multiple_of(size) && offset + size <= self.bytes);
+        // SAFETY: as in `Allocation::at`, with the caller in place of the assertion.
+        unsafe { &*self.start.add(offset as usize).cast::<T>() }
+    }
+}
+
 impl Allocation {
     /// A cell at a byte offset that is a multiple of its size and within the allocation.
     #[inline(always)]
@@ -428,43 +460,48 @@ impl Allocation {
     }
 
     pub(crate) fn write(&self, offset: u64, data: &[u8]) {
-        let head = (offset.next_multiple_of(8) - offset).min(data.len() as u64) as usize;
+        let (head, words, tail) = self.in_words(offset, data.len());
+        let cells = self.cells();
         for (i, &byte) in data[..head].iter().enumerate() {
             self.store8(offset + i as u64, byte);
         }
-        let chunks = data[head..].chunks_exact(8);
-        let tail = chunks.remainder();
-        for (i, chunk) in chunks.enumerate() {
-            let mut word = [0; 8];
-            word.copy_from_slice(chunk);
-            self.store64(
-                offset + head as u64 + 8 * i as u64,
-                u64::from_le_bytes(word),
-            );
+        for (i, word) in data[head..tail].as_chunks().0.iter().enumerate() {
+            // SAFETY: `in_words` found all of them within the allocation.
+            let cell = unsafe { cells.at::<AtomicU64>(words + 8 * i as u64) };
+            cell.store(u64::from_le_bytes(*word), Relaxed);
         }
-        for (i, &byte) in tail.iter().enumerate() {
-            self.store8(offset + (data.len() - tail.len() + i) as u64, byte);
+        for (i, &byte) in data[tail..].iter().enumerate() {
+            self.store8(offset + (tail + i) as u64, byte);
         }
         self.define(offset, data.len() as u64);
     }
 
     pub(crate) fn read(&self, offset: u64, data: &mut [u8]) {
-        let head = (offset.next_multiple_of(8) - offset).min(data.len() as u64) as usize;
+        let (head, words, tail) = self.in_words(offset, data.len());
+        let cells = self.cells();
         for (i, byte) in data[..head].iter_mut().enumerate() {
             *byte = self.load8(offset + i as u64);
         }
-        let length = data.len();
-        let mut chunks = data[head..].chunks_exact_mut(8);
-        let mut at = offset + head as u64;
-        for chunk in chunks.by_ref() {
-            chunk.copy_from_slice(&self.load64(at).to_le_bytes());
-            at += 8;
+        for (i, word) in data[head..tail].as_chunks_mut().0.iter_mut().enumerate() {
+            // SAFETY: `in_words` found all of them within the allocation.
+            let cell = unsafe { cells.at::<AtomicU64>(words + 8 * i as u64) };
+            *word = cell.load(Relaxed).to_le_bytes();
         }
-        let tail = chunks.into_remainder();
-        let start = length - tail.len();
-        for (i, byte) in tail.iter_mut().enumerate() {
-            *byte = self.load8(offset + (start + i) as u64);
+        for (i, byte) in data[tail..].iter_mut().enumerate() {
+            *byte = self.load8(offset + (tail + i) as u64);
         }
+    }
+
+    /// Where in a range of bytes whole words of 8 bytes begin, at which offset, and where they end.
+    ///
+    /// # Panics
+    /// The range leaves the allocation.
+    #[inline(always)]
+    fn in_words(&self, offset: u64, length: usize) -> (usize, u64, usize) {
+        assert!(offset + length as u64 <= self.words.bytes());
+        let words = offset.next_multiple_of(8);
+        let head = ((words - offset) as usize).min(length);
+        (head, words, head + (length - head) / 8 * 8)
     }
 
     /// Marks bytes as written.
@@ -489,36 +526,37 @@ impl Allocation {
         }
     }
 
-    /// A cell at a byte offset, unchecked.
-    ///
-    /// # Safety
-    /// The offset is a multiple of the cell's size, and the cell within the allocation.
+    /// All cells, to be looked up by byte offset, unchecked. Taken once for all lanes: the compiler cannot know that the words
+    /// stay where they are.
     #[inline(always)]
-    unsafe fn cell<T: Cell>(&self, offset: u64) -> &T {
-        let size = size_of::<T>() as u64;
-        debug_assert!(offset.is_multiple_of(size) && offset + size <= self.words.bytes());
-        // SAFETY: as in `at`, with the caller in place of the assertion.
-        unsafe { &*self.words.pointer().add(offset as usize).cast::<T>() }
+    fn cells(&self) -> Cells<'_> {
+        Cells {
+            start: self.words.pointer(),
+            bytes: self.words.bytes(),
+            _allocation: PhantomData,
+        }
     }
 
     /// Loads 4 bytes for each lane.
     ///
     /// # Safety
-    /// Each address, less `base`, is that of 4 aligned bytes within the allocation.
+    /// Each of the 32 offsets is that of 4 aligned bytes within the allocation.
     #[inline(always)]
-    pub(crate) unsafe fn gather32(&self, addresses: &[u64; 32], base: u64) -> [u32; 32] {
-        // SAFETY: the caller's promise is that of `cell`.
-        addresses.map(|at| unsafe { self.cell::<AtomicU32>(at.wrapping_sub(base)) }.load(Relaxed))
+    pub(crate) unsafe fn gather32(&self, offset_of: impl Fn(usize) -> u64) -> [u32; 32] {
+        let cells = self.cells();
+        // SAFETY: the caller's promise is that of `Cells::at`.
+        each(|lane| unsafe { cells.at::<AtomicU32>(offset_of(lane)) }.load(Relaxed))
     }
 
     /// As [`Self::gather32`], of 8 bytes.
     ///
     /// # Safety
-    /// Each address, less `base`, is that of 8 aligned bytes within the allocation.
+    /// Each of the 32 offsets is that of 8 aligned bytes within the allocation.
     #[inline(always)]
-    pub(crate) unsafe fn gather64(&self, addresses: &[u64; 32], base: u64) -> [u64; 32] {
-        // SAFETY: the caller's promise is that of `cell`.
-        addresses.map(|at| unsafe { self.cell::<AtomicU64>(at.wrapping_sub(base)) }.load(Relaxed))
+    pub(crate) unsafe fn gather64(&self, offset_of: impl Fn(usize) -> u64) -> [u64; 32] {
+        let cells = self.cells();
+        // SAFETY: the caller's promise is that of `Cells::at`.
+        each(|lane| unsafe { cells.at::<AtomicU64>(offset_of(lane)) }.load(Relaxed))
     }
 
     /// Stores 4 bytes of each lane.
@@ -526,11 +564,11 @@ impl Allocation {
     /// # Safety
     /// As of [`Self::gather32`].
     #[inline(always)]
-    pub(crate) unsafe fn scatter32(&self, addresses: &[u64; 32], base: u64, values: &[u32; 32]) {
+    pub(crate) unsafe fn scatter32(&self, offset_of: impl Fn(usize) -> u64, values: &[u32; 32]) {
+        let cells = self.cells();
         for lane in 0..32 {
-            let offset = addresses[lane].wrapping_sub(base);
-            // SAFETY: the caller's promise is that of `cell`.
-            unsafe { self.cell::<AtomicU32>(offset) }.store(values[lane], Relaxed);
+            // SAFETY: the caller's promise is that of `Cells::at`.
+            unsafe { cells.at::<AtomicU32>(offset_of(lane)) }.store(values[lane], Relaxed);
         }
     }
 
@@ -539,11 +577,11 @@ impl Allocation {
     /// # Safety
     /// As of [`Self::gather64`].
     #[inline(always)]
-    pub(crate) unsafe fn scatter64(&self, addresses: &[u64; 32], base: u64, values: &[u64; 32]) {
+    pub(crate) unsafe fn scatter64(&self, offset_of: impl Fn(usize) -> u64, values: &[u64; 32]) {
+        let cells = self.cells();
         for lane in 0..32 {
-            let offset = addresses[lane].wrapping_sub(base);
-            // SAFETY: the caller's promise is that of `cell`.
-            unsafe { self.cell::<AtomicU64>(offset) }.store(values[lane], Relaxed);
+            // SAFETY: the caller's promise is that of `Cells::at`.
+            unsafe { cells.at::<AtomicU64>(offset_of(lane)) }.store(values[lane], Relaxed);
         }
     }
 
@@ -551,19 +589,19 @@ impl Allocation {
     #[inline(always)]
     pub(crate) fn load_range<const N: usize>(&self, offset: u64) -> [u64; N] {
         assert!(offset.is_multiple_of(8) && offset + 8 * N as u64 <= self.words.bytes());
+        let cells = self.cells();
         // SAFETY: the assertion holds for the first and the last word, and so for those between.
-        std::array::from_fn(|i| unsafe {
-            self.cell::<AtomicU64>(offset + 8 * i as u64).load(Relaxed)
-        })
+        each(|i| unsafe { cells.at::<AtomicU64>(offset + 8 * i as u64).load(Relaxed) })
     }
 
     /// As [`Self::load_range`], the other way.
     #[inline(always)]
     pub(crate) fn store_range<const N: usize>(&self, offset: u64, values: &[u64; N]) {
         assert!(offset.is_multiple_of(8) && offset + 8 * N as u64 <= self.words.bytes());
+        let cells = self.cells();
         for (i, &value) in values.iter().enumerate() {
             // SAFETY: as in `load_range`.
-            unsafe { self.cell::<AtomicU64>(offset + 8 * i as u64) }.store(value, Relaxed);
+            unsafe { cells.at::<AtomicU64>(offset + 8 * i as u64) }.store(value, Relaxed);
         }
     }
 
@@ -608,61 +646,4 @@ impl Allocation {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn memory_of(bytes: u64) -> GlobalMemory {
-        let mut memory = GlobalMemory::new();
-        memory.add_pool(bytes);
-        memory
-    }
-
-    #[test]
-    fn copies_of_every_alignment() {
-        let mut memory = memory_of(1 << 20);
-        let base = memory.allocate(0, 100, 1).unwrap();
-        assert_eq!(base % 256, 0);
-        let data: Vec<u8> = (0..40).collect();
-        for offset in 0..20 {
-            memory.write(base + offset, &data).unwrap();
-            let mut back = vec![0; 40];
-            memory.read(base + offset, &mut back).unwrap();
-            assert_eq!(back, data);
-        }
-        assert!(memory.write(base + 61, &data).is_err());
-        assert!(memory.write(base - 1, &data).is_err());
-        memory.fill(base + 2, &[1, 2], 10).unwrap();
-        let mut back = vec![0; 4];
-        memory.read(base + 4, &mut back).unwrap();
-        assert_eq!(back, [1, 2, 1, 2]);
-    }
-
-    #[test]
-    fn freed_addresses_are_remembered_and_memory_is_bounded() {
-        let mut memory = memory_of(1024);
-        let first = memory.allocate(0, 512, 1).unwrap();
-        assert_eq!(
-            memory.allocate(0, 600, 1).unwrap_err().kind(),
-            ErrorKind::OutOfMemory
-        );
-        memory.free(first).unwrap();
-        assert!(memory.free(first).is_err());
-        let second = memory.allocate(0, 512, 1).unwrap();
-        assert_ne!(first, second);
-        assert_eq!(memory.was_freed(first + 5), Some((first, 512)));
-        assert!(memory.find(first, &mut 0).is_none());
-    }
-
-    #[test]
-    fn copies_carry_what_was_written() {
-        let mut memory = memory_of(1 << 20);
-        let (a, b) = (
-            memory.allocate(0, 64, 1).unwrap(),
-            memory.allocate(0, 64, 1).unwrap(),
-        );
-        memory.write(a, &[1, 2]).unwrap();
-        memory.copy(b, a, 3).unwrap();
-        let target = memory.find(b, &mut 0).unwrap();
-        assert!(target.is_defined(0, 2) && !target.is_defined(2, 1));
-    }
-}
+mod tests;

@@ -14,7 +14,7 @@ use std::collections::BinaryHeap;
 
 use super::Code;
 use super::builder::{Builder, Constant, Reg, RegKind};
-use super::op::{NO_GUARD, Op, WgmmaOp};
+use super::op::{Inst, NO_GUARD, Op, WgmmaOp};
 use super::quick::quick_forms;
 use liveness::Lifetimes;
 
@@ -96,6 +96,8 @@ pub(super) fn allocate(builder: Builder<'_>, dynamic_shared_base: u32) -> Code {
     code.predicates = rows.next[Rows::PREDICATES];
     code.unwritten_rows = rows.unwritten[Rows::DATA].clone();
     code.unwritten_rows.resize(code.rows as usize, false);
+    code.unwritten_wide = rows.unwritten_wide.clone();
+    code.unwritten_wide.resize(code.rows as usize, false);
     code.unwritten_predicates = rows.unwritten[Rows::PREDICATES].clone();
     code.unwritten_predicates
         .resize(code.predicates as usize, false);
@@ -154,6 +156,8 @@ struct Rows {
     next: [u32; 2],
     /// By row, as far as it goes: whether the register may be read before it is written.
     unwritten: [Vec<bool>; 2],
+    /// Of these, where a wide register begins.
+    unwritten_wide: Vec<bool>,
 }
 
 impl Rows {
@@ -177,6 +181,31 @@ impl Rows {
     }
 }
 
+/// By register, whether a read may find it unwritten: those that a path reads before it writes them, and those that moves take
+/// these to.
+fn unwritten(code: &Code, numbering: &Numbering, live_at_entry: Vec<bool>) -> Vec<bool> {
+    let mut unwritten = live_at_entry;
+    let is_move =
+        |inst: &&Inst| matches!(inst.op, Op::Mov(_) | Op::Pack { .. } | Op::Unpack { .. });
+    let moves: Vec<&Inst> = code.instructions.iter().filter(is_move).collect();
+    loop {
+        let mut any = false;
+        for inst in &moves {
+            let (to, from) = code
+                .registers(inst)
+                .split_at(usize::from(inst.destinations));
+            if from.iter().any(|&reg| unwritten[numbering.of(Reg(reg))]) {
+                for &reg in to {
+                    any |= !std::mem::replace(&mut unwritten[numbering.of(Reg(reg))], true);
+                }
+            }
+        }
+        if !any {
+            return unwritten;
+        }
+    }
+}
+
 fn assign(code: &Code, numbering: &Numbering, fixed: &[Reg], held: &Held) -> Rows {
     let lifetimes = Lifetimes::new(code, numbering, held);
     let total = numbering.total();
@@ -184,19 +213,26 @@ fn assign(code: &Code, numbering: &Numbering, fixed: &[Reg], held: &Held) -> Row
         of: vec![u32::MAX; total],
         next: [0; 2],
         unwritten: Default::default(),
+        unwritten_wide: Vec::new(),
     };
     for &reg in fixed {
         rows.of[numbering.of(reg)] = rows.fresh(reg.kind());
     }
     // What a path reads before writing keeps a row of its own, so that the read can be recognised.
+    let unwritten = unwritten(code, numbering, lifetimes.live_at_entry.clone());
     for register in 0..total {
-        if lifetimes.live_at_entry[register] && rows.of[register] == u32::MAX {
+        if unwritten[register] && rows.of[register] == u32::MAX {
             let kind = numbering.kind(register);
             let row = rows.fresh(kind);
             rows.of[register] = row;
             let unwritten = &mut rows.unwritten[Rows::file(kind)];
             unwritten.resize(row as usize, false);
             unwritten.push(true);
+            if kind == RegKind::Wide {
+                unwritten.push(true);
+                rows.unwritten_wide.resize(row as usize, false);
+                rows.unwritten_wide.push(true);
+            }
         }
     }
 

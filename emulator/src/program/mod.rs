@@ -36,6 +36,8 @@ pub(crate) struct Code {
     pub(crate) constant_predicates: Vec<(u32, bool)>,
     /// Rows (and predicate rows) that a path reaches unwritten: their reads are checked.
     pub(crate) unwritten_rows: Vec<bool>,
+    /// Of these, where a register of 64 bits begins.
+    pub(crate) unwritten_wide: Vec<bool>,
     pub(crate) unwritten_predicates: Vec<bool>,
     pub(crate) local_bytes: u32,
     /// One per instruction.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::allocate::allocate;
 use super::builder::{Builder, generic_address};
-use super::op::{AtomicType, Op, Order, Space};
+use super::op::{Atomic, AtomicType, Op, Order, Space};
 use super::{KernelCode, Parameter};
 use crate::error::{Error, ErrorKind};
 use crate::ptx::ast::{Ast, Function, Init, Space as AstSpace, Variable};
@@ -158,12 +158,14 @@ fn order_matters(op: &Op) -> bool {
     match op {
         Op::Atom {
             access,
+            op,
             ty,
             returns,
-            ..
         } => {
+            let replaces = matches!(op, Atomic::Exchange | Atomic::CompareExchange);
             let is_global = !matches!(access.space, Space::Shared | Space::Cluster);
-            is_global && (*returns || !matches!(ty, AtomicType::Unsigned | AtomicType::Signed))
+            let is_exact = matches!(ty, AtomicType::Unsigned | AtomicType::Signed);
+            is_global && (*returns || replaces || !is_exact)
         }
         Op::Load(access) => {
             access.order != Order::Weak && matches!(access.space, Space::Global | Space::Generic)

@@ -221,6 +221,15 @@ pub(crate) enum Order {
     AcquireRelease,
 }
 
+/// The threads that an atomic access or a fence reaches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Scope {
+    Block,
+    Cluster,
+    /// The device, or all of the system.
+    Device,
+}
+
 /// A memory operand: register + offset in a space.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Access {
@@ -235,6 +244,7 @@ pub(crate) struct Access {
     /// Width of the data registers.
     pub(crate) width: Width,
     pub(crate) order: Order,
+    pub(crate) scope: Scope,
     pub(crate) offset: i64,
 }
 
@@ -312,7 +322,7 @@ pub(crate) enum Reduction {
 /// The kinds of `fence`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fence {
-    Memory,
+    Memory(Scope),
     /// `fence.mbarrier_init`.
     Initialisation,
     /// `fence.proxy.async`.
@@ -545,7 +555,11 @@ pub(crate) enum Op {
         wide: bool,
         generic: bool,
     },
-    SetMaxRegisters,
+    /// `setmaxnreg`: registers of a thread from here on.
+    SetMaxRegisters {
+        count: u32,
+        increases: bool,
+    },
     Mbarrier(MbarrierOp),
     Bulk(BulkOp),
     Wgmma(WgmmaOp),
@@ -618,7 +632,7 @@ impl Op {
             | Self::StoreMatrix { .. }
             | Self::MoveMatrix
             | Self::Wgmma(_)
-            | Self::SetMaxRegisters => true,
+            | Self::SetMaxRegisters { .. } => true,
             _ => false,
         }
     }

@@ -67,8 +67,10 @@ fn four_mut(register: &mut [u32; 32], g: usize) -> &mut [u32; 4] {
 #[inline(always)]
 pub(crate) fn columns_k_major(bytes: &[[u32; 8]; 8]) -> Columns {
     let mut columns = [[0; 8]; 8];
-    for (w, words) in columns.iter_mut().enumerate() {
-        *words = COLUMNS.map(|column| bytes[column][w]);
+    for (to, column) in COLUMNS.into_iter().enumerate() {
+        for (w, words) in columns.iter_mut().enumerate() {
+            words[to] = bytes[column][w];
+        }
     }
     columns
 }

@@ -93,25 +93,57 @@ pub(crate) fn mma(
     mma_on::<Plain>(&unit, a, b, c, d);
 }
 
+/// What a warp has of a `wgmma`.
+pub(crate) struct Tile<'a> {
+    /// Its 16 rows; from registers they come by [`rows`], in shared memory they are 32 bytes each.
+    pub(crate) a: &'a Rows,
+    pub(crate) registers: &'a mut [[u32; 32]],
+    /// Which of the registers are D's: n / 2 of them, or n / 4 where accumulators are `f16`.
+    pub(crate) accumulators: &'a [u32],
+    /// Lanes that are written.
+    pub(crate) mask: u32,
+}
+
+impl Tile<'_> {
+    /// What up to four registers of D hold, from the one with number `first` on. No closures here: see [`dot`].
+    #[inline(always)]
+    fn load(&self, first: usize, count: usize, before: &mut [[u32; 32]; 4]) {
+        for (before, &row) in before.iter_mut().zip(&self.accumulators[first..][..count]) {
+            *before = self.registers[row as usize];
+        }
+    }
+
+    #[inline(always)]
+    fn store(&mut self, first: usize, after: &[[u32; 32]]) {
+        for (after, &row) in after.iter().zip(&self.accumulators[first..]) {
+            let register = &mut self.registers[row as usize];
+            if self.mask == u32::MAX {
+                *register = *after;
+                continue;
+            }
+            for lane in 0..32 {
+                if self.mask >> lane & 1 == 1 {
+                    register[lane] = after[lane];
+                }
+            }
+        }
+    }
+}
+
+/// Warps of a `wgmma` whose rows are taken apart before its columns are: a warpgroup.
+const WARPS: usize = 4;
+
 /// `wgmma` of one or more warps, each with 16 rows: `d[16][n] = a[16][k] × b[k][n]`, with `scale_d` added to what is in `d`.
 ///
-/// `a` has an element for each warp; from registers it comes by [`rows`], in shared memory it is 32 bytes of each row. `b`,
-/// which the warps share, is taken apart only once; it has n / 8 elements, from [`columns_k_major`] or
+/// `b`, which the warps share, is taken apart only once; it has n / 8 elements, from [`columns_k_major`] or
 /// [`columns_n_major`](fragment::columns_n_major).
-/// `d` has, for each warp, the n / 2 registers of its fragment, or n / 4 where accumulators are `f16`.
-pub(crate) fn wgmma(
-    shape: &Wgmma,
-    a: &[Rows],
-    b: &[Columns],
-    scale_d: bool,
-    d: &mut [&mut [[u32; 32]]],
-) {
+pub(crate) fn wgmma(shape: &Wgmma, b: &[Columns], scale_d: bool, tiles: &mut [Tile<'_>]) {
     #[cfg(target_arch = "x86_64")]
     if has_avx2() {
         // SAFETY: the processor has AVX2 and F16C.
-        return unsafe { wgmma_avx2(shape, a, b, scale_d, d) };
+        return unsafe { wgmma_avx2(shape, b, scale_d, tiles) };
     }
-    wgmma_on::<Plain>(shape, a, b, scale_d, d);
+    wgmma_on::<Plain>(shape, b, scale_d, tiles);
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -128,8 +160,8 @@ fn mma_avx2(
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,f16c")]
-fn wgmma_avx2(shape: &Wgmma, a: &[Rows], b: &[Columns], scale_d: bool, d: &mut [&mut [[u32; 32]]]) {
-    wgmma_on::<Avx2>(shape, a, b, scale_d, d);
+fn wgmma_avx2(shape: &Wgmma, b: &[Columns], scale_d: bool, tiles: &mut [Tile<'_>]) {
+    wgmma_on::<Avx2>(shape, b, scale_d, tiles);
 }
 
 #[inline(always)]
@@ -169,13 +201,7 @@ fn mma_on<E: Eight>(
 }
 
 #[inline(always)]
-fn wgmma_on<E: Eight>(
-    shape: &Wgmma,
-    a: &[Rows],
-    b: &[Columns],
-    scale_d: bool,
-    d: &mut [&mut [[u32; 32]]],
-) {
+fn wgmma_on<E: Eight>(shape: &Wgmma, b: &[Columns], scale_d: bool, tiles: &mut [Tile<'_>]) {
     let unit = Unit {
         model: Model::wgmma(shape),
         a: shape.a,
@@ -183,10 +209,10 @@ fn wgmma_on<E: Eight>(
         saturate: shape.saturate,
     };
     match shape.a {
-        Element::F16 | Element::Bf16 => unit.wgmma::<E, 2>(shape, a, b, scale_d, d),
-        Element::Tf32 | Element::F64 => unit.wgmma::<E, 1>(shape, a, b, scale_d, d),
-        Element::S8 | Element::U8 => unit.wgmma_integers::<E>(a, b, scale_d, d),
-        Element::E4m3 | Element::E5m2 => unit.wgmma::<E, 4>(shape, a, b, scale_d, d),
+        Element::F16 | Element::Bf16 => unit.wgmma::<E, 2>(shape, b, scale_d, tiles),
+        Element::Tf32 | Element::F64 => unit.wgmma::<E, 1>(shape, b, scale_d, tiles),
+        Element::S8 | Element::U8 => unit.wgmma_integers::<E>(b, scale_d, tiles),
+        Element::E4m3 | Element::E5m2 => unit.wgmma::<E, 4>(shape, b, scale_d, tiles),
     }
 }
 
@@ -261,20 +287,16 @@ impl Unit {
     }
 
     #[inline(always)]
-    fn wgmma_integers<E: Eight>(
-        &self,
-        a: &[Rows],
-        b: &[Columns],
-        scale_d: bool,
-        d: &mut [&mut [[u32; 32]]],
-    ) {
-        for (rows, d) in a.iter().zip(d.iter_mut()) {
-            for (columns, d) in b.iter().zip(d.chunks_exact_mut(4)) {
-                let mut before = [[0; 32]; 4];
+    fn wgmma_integers<E: Eight>(&self, b: &[Columns], scale_d: bool, tiles: &mut [Tile<'_>]) {
+        for tile in tiles {
+            let a = tile.a;
+            for (block, b) in b.iter().enumerate() {
+                let (mut before, mut after) = ([[0; 32]; 4], [[0; 32]; 4]);
                 if scale_d {
-                    before.copy_from_slice(d);
+                    tile.load(4 * block, 4, &mut before);
                 }
-                self.multiply_integers::<E>(rows, columns, &before.each_ref(), d);
+                self.multiply_integers::<E>(a, b, &before.each_ref(), &mut after);
+                tile.store(4 * block, &after);
             }
         }
     }
@@ -283,36 +305,39 @@ impl Unit {
     fn wgmma<E: Eight, const H: usize>(
         &self,
         shape: &Wgmma,
-        a: &[Rows],
         b: &[Columns],
         scale_d: bool,
-        d: &mut [&mut [[u32; 32]]],
+        tiles: &mut [Tile<'_>],
     ) {
         let registers = if shape.accumulator == Accumulator::F16 {
             2
         } else {
             4
         };
-        let mut taken = vec![(Rows::default(), MaybeUninit::uninit()); a.len()];
-        let mut a_parts = Vec::with_capacity(a.len());
-        for (rows, (kept, buffer)) in a.iter().zip(&mut taken) {
-            *kept = decode::negate(shape.a, shape.negate_a, rows);
-            a_parts.push((&*kept, decode::<E, H, 16>(shape.a, kept, buffer)));
-        }
-        for (block, b) in b.iter().enumerate() {
-            let b = decode::negate(shape.b, shape.negate_b, b);
-            let mut b_parts = MaybeUninit::uninit();
-            let b_parts = decode::<E, H, 8>(shape.b, &b, &mut b_parts);
-            let at = block * registers;
-            for (a, d) in a_parts.iter().zip(d.iter_mut()) {
-                let d = &mut d[at..at + registers];
-                let mut before = [[0; 32]; 4];
-                let mut c = fragment::ZEROS;
-                if scale_d {
-                    before[..registers].copy_from_slice(d);
-                    c = before.each_ref();
+        for tiles in tiles.chunks_mut(WARPS) {
+            let mut buffers = [const { ([[0; 8]; 16], MaybeUninit::uninit()) }; WARPS];
+            let mut a_parts = [None; WARPS];
+            for ((tile, (rows, buffer)), parts) in tiles.iter().zip(&mut buffers).zip(&mut a_parts)
+            {
+                *rows = decode::negate(shape.a, shape.negate_a, tile.a);
+                *parts = Some((&*rows, decode::<E, H, 16>(shape.a, rows, buffer)));
+            }
+            for (block, b) in b.iter().enumerate() {
+                let b = decode::negate(shape.b, shape.negate_b, b);
+                let mut b_parts = MaybeUninit::uninit();
+                let b_parts = decode::<E, H, 8>(shape.b, &b, &mut b_parts);
+                for (tile, a) in tiles.iter_mut().zip(&a_parts) {
+                    let Some(a) = *a else { continue };
+                    let (mut before, mut after) = ([[0; 32]; 4], [[0; 32]; 4]);
+                    let mut c = fragment::ZEROS;
+                    if scale_d {
+                        tile.load(registers * block, registers, &mut before);
+                        c = before.each_ref();
+                    }
+                    let d = &mut after[..registers];
+                    self.multiply_parts::<E, H>(8, a, (&b, b_parts), &c, d);
+                    tile.store(registers * block, d);
                 }
-                self.multiply_parts::<E, H>(8, *a, (&b, b_parts), &c, d);
             }
         }
     }

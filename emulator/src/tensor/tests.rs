@@ -5,7 +5,7 @@ mod vectors;
 
 use super::fragment::columns_n_major;
 use super::*;
-use case::{Case, assert_same, bits_of};
+use case::{Case, assert_same, bits_of, tile};
 use proptest::prelude::*;
 
 /// Types of A and B, accumulators and K of every floating-point `mma`.
@@ -355,7 +355,8 @@ fn wgmma_is_one_product_for_every_warp_and_every_eight_columns() {
         let [first, second] = &mut d[..] else {
             panic!("two warps")
         };
-        wgmma(&shape, &a, &b, true, &mut [first, second]);
+        let mut tiles = [tile(&a[0], first), tile(&a[1], second)];
+        wgmma(&shape, &b, true, &mut tiles);
         for warp in 0..2 {
             for block in 0..3 {
                 let single = Case {
@@ -372,6 +373,43 @@ fn wgmma_is_one_product_for_every_warp_and_every_eight_columns() {
                 );
             }
         }
+    }
+}
+
+#[test]
+fn wgmma_writes_the_registers_and_lanes_it_is_told() {
+    let case = small_case(1, 5).0;
+    let expected = case.wgmma(&case.shape(false), true);
+    let (c, a) = (case.c_registers(), case.rows());
+    // Last first, a row of something else between any two, and every second lane stays.
+    let mask = 0x5555_5555;
+    let mut registers = vec![[7; 32]; 2 * c.len()];
+    let accumulators: Vec<u32> = (0..c.len() as u32).rev().map(|i| 2 * i).collect();
+    for (&row, c) in accumulators.iter().zip(&c) {
+        registers[row as usize] = *c;
+    }
+    let tile = Tile {
+        a: &a,
+        registers: &mut registers,
+        accumulators: &accumulators,
+        mask,
+    };
+    wgmma(&case.shape(false), &[case.columns()], true, &mut [tile]);
+    let mut found = Vec::new();
+    for (i, &row) in accumulators.iter().enumerate() {
+        let mut register = registers[row as usize];
+        for lane in (0..32).filter(|lane| mask >> lane & 1 == 0) {
+            assert_eq!(register[lane], c[i][lane]);
+        }
+        found.push(register);
+        register = registers[row as usize + 1];
+        assert_eq!(register, [7; 32]);
+    }
+    let (found, before) = (case.unpack(&found), case.unpack(&c));
+    // Even lanes have the columns 4 i and 4 i + 1 of eight.
+    for (at, found) in found.into_iter().enumerate() {
+        let is_written = at % 8 / 2 % 2 == 0;
+        assert_eq!(found, if is_written { expected[at] } else { before[at] });
     }
 }
 

@@ -167,6 +167,20 @@ impl Operand {
         self.chunk(line, along / per_chunk) + along % per_chunk * self.element_bytes
     }
 
+    /// Shared addresses of the 16 bytes each that rows of A or columns of B lie in, as [`gather`](Self::gather) reads them.
+    #[inline]
+    pub(crate) fn visit(&self, rows: Range<u32>, k: u32, mut at: impl FnMut(u32)) {
+        let (lines, chunks) = match self.major {
+            Major::K => (rows, 0..k * self.element_bytes / 16),
+            Major::MN => (0..k, rows.start / 8..rows.end / 8),
+        };
+        for line in lines {
+            for chunk in chunks.clone() {
+                at(self.chunk(line, chunk));
+            }
+        }
+    }
+
     /// Copies rows of A or columns of B with all their `k` elements to `out`, one after the other, K innermost: `[rows, k]`.
     ///
     /// `read` fetches the 16 bytes at a shared address. Along the major direction whole chunks are read: `k` elements must fill

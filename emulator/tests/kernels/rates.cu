@@ -105,3 +105,26 @@ extern "C" __global__ void rate_blocks(u32 *out) {
     __syncthreads();
     out[blockIdx.x * blockDim.x + threadIdx.x] = s[threadIdx.x ^ 1];
 }
+
+// Matrix products of 16 x 8 x 16, eight sums side by side, of numbers from 1/2 to 1 of either sign.
+extern "C" __global__ void rate_mma(float *out, int n) {
+    u32 seed = blockIdx.x * blockDim.x + threadIdx.x;
+    auto pair = [&] { seed = seed * 1664525u + 1013904223u; return (seed >> 8 & 0x807f) * 0x10001u | 0x3f003f00u; };
+    u32 a[4], b[8][2];
+    float c[8][4] = {};
+#pragma unroll
+    for (int i = 0; i < 4; i++) a[i] = pair();
+#pragma unroll
+    for (int j = 0; j < 16; j++) b[j / 2][j % 2] = pair();
+    for (int i = 0; i < n; i++) {
+#pragma unroll
+        for (int j = 0; j < 8; j++)
+            asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+                         : "+f"(c[j][0]), "+f"(c[j][1]), "+f"(c[j][2]), "+f"(c[j][3])
+                         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[j][0]), "r"(b[j][1]));
+    }
+    float sum = 0;
+#pragma unroll
+    for (int j = 0; j < 32; j++) sum += c[j / 4][j % 4];
+    out[blockIdx.x * blockDim.x + threadIdx.x] = sum;
+}

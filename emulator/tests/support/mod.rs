@@ -15,7 +15,9 @@ pub mod opcode;
 use bytemuck::Pod;
 use std::sync::Arc;
 use stepscope_emulator::check::Checks;
-use stepscope_emulator::{Device, DeviceOptions, Launch, Module, Report};
+use stepscope_emulator::{
+    Device, DeviceOptions, Launch, Module, Report, TensorMapOptions, encode_tensor_map,
+};
 
 /// A device with a module loaded.
 pub struct Bench {
@@ -139,6 +141,30 @@ pub enum Arg {
     U64(u64),
     F32(f32),
     Bytes(Vec<u8>),
+}
+
+/// The tensor map of a matrix of `rows` x `columns` elements.
+pub fn matrix_map(
+    address: u64,
+    data_type: u32,
+    size: u64,
+    [rows, columns]: [u64; 2],
+    tile: [u32; 2],
+    swizzle: u32,
+) -> Arg {
+    let options = TensorMapOptions {
+        data_type,
+        address,
+        extents: &[columns, rows],
+        strides: &[columns * size],
+        tile: &[tile[1], tile[0]],
+        element_strides: &[1, 1],
+        interleave: 0,
+        swizzle,
+        promotion: 0,
+        fill: 0,
+    };
+    Arg::Bytes(bytemuck::cast_slice(&encode_tensor_map(&options).unwrap()).to_vec())
 }
 
 /// Numbers that look random and are the same each time.

@@ -139,6 +139,12 @@ pub fn run<B: Backend>(
     let output_len = options
         .compat
         .warmup_output_len(first(&options.output_lens, "output length")?);
+    if !sweep.runner.is_timed() {
+        sweep.observer.note(
+            "an emulated device has no time: there is no warm-up, and no latency is printed or written",
+        );
+        return sweep.all_points(record);
+    }
     sweep.observer.line("Warmup ...")?;
     sweep
         .observer
@@ -159,14 +165,7 @@ pub fn run<B: Backend>(
             .line(&skipping_line(batch_size, input_len, output_len))?;
     }
     sweep.observer.line("Benchmark ...")?;
-    for &batch_size in &options.batch_sizes {
-        for &input_len in &options.input_lens {
-            for &output_len in &options.output_lens {
-                sweep.point(record, batch_size, input_len, output_len)?;
-            }
-        }
-    }
-    Ok(())
+    sweep.all_points(record)
 }
 
 struct Sweep<'a, B: Backend> {
@@ -186,6 +185,18 @@ enum Purpose {
 }
 
 impl<B: Backend> Sweep<'_, B> {
+    fn all_points(&mut self, record: &mut Record) -> Result<(), Error> {
+        let options = self.options;
+        for &batch_size in &options.batch_sizes {
+            for &input_len in &options.input_lens {
+                for &output_len in &options.output_lens {
+                    self.point(record, batch_size, input_len, output_len)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn fits(&self, batch_size: usize, input_len: usize, output_len: usize) -> bool {
         let tokens = input_len.saturating_add(output_len).max(1);
         batch_size <= self.runner.max_total_tokens() / tokens
@@ -213,7 +224,7 @@ impl<B: Backend> Sweep<'_, B> {
             return Ok(());
         }
         let prompts = self.prompts(batch_size, input_len)?;
-        if self.options.warmup_per_point {
+        if self.options.warmup_per_point && self.runner.is_timed() {
             let output_len = output_len.min(8);
             self.measure(
                 record,
@@ -254,7 +265,9 @@ impl<B: Backend> Sweep<'_, B> {
             if !self.options.keep_all_operations {
                 keep_telling_operations(&mut repetition.steps);
             }
-            self.observer.measured(&measurement)?;
+            if self.runner.is_timed() {
+                self.observer.measured(&measurement)?;
+            }
             point.repetitions.push(repetition);
         }
         record.points.push(point);
@@ -313,8 +326,16 @@ impl<B: Backend> Sweep<'_, B> {
         purpose: Purpose,
     ) -> Result<(Measurement, Repetition), Error> {
         let options = self.options;
-        let prints = purpose != Purpose::SilentWarmup;
-        let traces = options.profile && purpose == Purpose::Measure;
+        let is_timed = self.runner.is_timed();
+        let seconds = |step: &Step| {
+            if is_timed {
+                step.wall_ns as f64 * 1e-9
+            } else {
+                f64::NAN
+            }
+        };
+        let prints = purpose != Purpose::SilentWarmup && is_timed;
+        let traces = options.profile && purpose == Purpose::Measure && is_timed;
         let label = match purpose {
             Purpose::Measure => format!("batch {batch_size}, {input_len} in, {output_len} out"),
             Purpose::Warmup | Purpose::SilentWarmup => {
@@ -362,7 +383,9 @@ impl<B: Backend> Sweep<'_, B> {
             }
             let latency = seconds(&step);
             measurement.total_latency += latency;
-            latencies.push(latency);
+            if is_timed {
+                latencies.push(latency);
+            }
             if traces && options.compat == Compat::Latest && index == output_len / 2 {
                 let point = point_of(&measurement, vec![step.clone()], output_ids.clone());
                 self.observer.trace(record, point, Some(StepKind::Decode))?;
@@ -405,10 +428,6 @@ impl<B: Backend> Sweep<'_, B> {
 
 /// How many of the first request's tokens a record keeps.
 const KEPT_OUTPUT_IDS: usize = 32;
-
-fn seconds(step: &Step) -> f64 {
-    step.wall_ns as f64 * 1e-9
-}
 
 /// A point that holds just these steps, for a trace.
 fn point_of(measurement: &Measurement, steps: Vec<Step>, output_ids: Vec<u32>) -> Point {
@@ -517,10 +536,13 @@ mod tests {
                 phase: stepscope_profiler::Phase::Forward,
                 layer: None,
                 work: Default::default(),
+                launches: 0,
                 start_ns: 0,
                 duration_ns: wall_ns,
                 timer: stepscope_profiler::Timer::Wall,
             }],
+            kernels: Vec::new(),
+            findings: Vec::new(),
         }
     }
 

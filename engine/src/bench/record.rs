@@ -63,7 +63,7 @@ pub fn new_record<B: Backend>(
                 min_p: sampling.min_p,
                 seed: sampling.seed,
             },
-            cuda_graph: None,
+            cuda_graph: runner.cuda_graph(),
             load_s: place.load_s,
         },
         memory: Memory {

@@ -161,9 +161,7 @@ fn launch(
         // Sums, and of each range the largest score and the sum of weights.
         cuda.workspace(batch.requests * layout.heads * splits * (layout.head_dim + 2))?
     };
-    let grid = [splits, group_blocks(layout), batch.requests].map(|blocks| blocks as u32);
-    let launch = Launch::of_grid(grid, [ring.warps as u32 * 32, 1, 1])
-        .with_shared_bytes(shared_bytes as u32);
+    let launch = geometry(ring, splits, layout, batch.requests);
     let arguments = AttentionDecode {
         qkv: qkv.pointer(),
         keys,
@@ -186,8 +184,7 @@ fn launch(
         let merge = cuda.kernel::<Merge>(&SOURCE, numbers(true), || {
             ring.merge_expression(cuda.element())
         })?;
-        let rows = batch.requests * layout.heads;
-        let launch = Launch::of_blocks(rows.div_ceil(MERGE_WARPS) as u32, MERGE_WARPS as u32 * 32);
+        let launch = merge_geometry(layout, batch.requests);
         let arguments = Merge {
             partial,
             kv_len: batch.kv_len.pointer(),
@@ -202,5 +199,17 @@ fn launch(
     Ok(name)
 }
 
+fn geometry(ring: Ring, splits: usize, layout: QkvLayout, requests: usize) -> Launch {
+    let grid = [splits, group_blocks(layout), requests].map(|blocks| blocks as u32);
+    Launch::of_grid(grid, [ring.warps as u32 * 32, 1, 1])
+        .with_shared_bytes(ring.shared_bytes() as u32)
+}
+
+fn merge_geometry(layout: QkvLayout, requests: usize) -> Launch {
+    let rows = requests * layout.heads;
+    Launch::of_blocks(rows.div_ceil(MERGE_WARPS) as u32, MERGE_WARPS as u32 * 32)
+}
+
+pub(crate) mod catalog;
 #[cfg(test)]
 mod tests;

@@ -138,12 +138,7 @@ fn launch(
     if shared_bytes > SHARED_UNASKED {
         kernel.function().allow_shared_bytes(shared_bytes as u32)?;
     }
-    // Blocks start in the order of x, then y, then z: those of late rows, which see most, first, and those that share keys
-    // and values at the same time.
-    let tiles = batch.max_query_len.div_ceil(tile.block_m());
-    let grid = [layout.heads, batch.requests, tiles].map(|blocks| blocks as u32);
-    let launch =
-        Launch::of_grid(grid, [WARPS as u32 * 32, 1, 1]).with_shared_bytes(shared_bytes as u32);
+    let launch = geometry(tile, layout.heads, batch.requests, batch.max_query_len);
     let arguments = AttentionPrefill {
         qkv: qkv.pointer(),
         keys,
@@ -164,10 +159,19 @@ fn launch(
     Ok("attention_prefill")
 }
 
+/// Blocks start in the order of x, then y, then z: those of late rows, which see most, first, and those that share keys and
+/// values at the same time.
+fn geometry(tile: Tile, heads: usize, requests: usize, max_query_len: usize) -> Launch {
+    let tiles = max_query_len.div_ceil(tile.block_m());
+    let grid = [heads, requests, tiles].map(|blocks| blocks as u32);
+    Launch::of_grid(grid, [WARPS as u32 * 32, 1, 1]).with_shared_bytes(tile.shared_bytes() as u32)
+}
+
 /// What scores are multiplied by in the exponent of 2.
 pub(crate) fn softmax_scale(head_dim: usize) -> f32 {
     (std::f64::consts::LOG2_E / (head_dim as f64).sqrt()) as f32
 }
 
+pub(crate) mod catalog;
 #[cfg(test)]
 mod tests;

@@ -1,3 +1,5 @@
+use std::convert::Infallible;
+
 use crate::rope_kv::CpuRopeTable;
 use crate::sample::SamplingParams;
 use crate::{
@@ -13,6 +15,7 @@ impl Backend for Cpu {
     type Vector = Vec<f32>;
     type RopeTable = CpuRopeTable;
     type KvPool = CpuKvPool;
+    type Graph = Infallible;
 
     fn activation_dtype(&self) -> DType {
         DType::F32
@@ -74,6 +77,14 @@ impl Backend for Cpu {
 
     fn synchronize(&self) -> Result<(), Error> {
         Ok(())
+    }
+
+    fn record(&self, _work: &mut dyn FnMut() -> Result<(), Error>) -> Result<Infallible, Error> {
+        Err(Error::shape("the CPU device has no graphs"))
+    }
+
+    unsafe fn replay(&self, graph: &Infallible) -> Result<(), Error> {
+        match *graph {}
     }
 
     fn embedding(

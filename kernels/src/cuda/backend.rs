@@ -1,4 +1,7 @@
-use stepscope_device::driver::DeviceBuffer;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use stepscope_device::driver::{DeviceBuffer, Graph, GraphExec, PinnedBuffer};
 
 use super::memory::widen;
 use super::{Cuda, CudaBuffer, CudaIndices, CudaKvPool, CudaMatrix, CudaRopeTable, CudaVector};
@@ -8,6 +11,14 @@ use crate::{
     attention_prefill, embedding, gemm, logits, rms_norm, rope_kv, sample, silu_mul,
 };
 
+/// Recorded operations, ready to be repeated.
+#[derive(Debug)]
+pub struct CudaGraph {
+    exec: GraphExec,
+    /// Kernels in it.
+    launches: u64,
+}
+
 impl Backend for Cuda {
     type Buffer = CudaBuffer;
     type Indices = CudaIndices;
@@ -15,6 +26,7 @@ impl Backend for Cuda {
     type Vector = CudaVector;
     type RopeTable = CudaRopeTable;
     type KvPool = CudaKvPool;
+    type Graph = CudaGraph;
 
     fn activation_dtype(&self) -> DType {
         self.dtype
@@ -27,9 +39,10 @@ impl Backend for Cuda {
     }
 
     fn indices(&self, len: usize) -> Result<CudaIndices, Error> {
-        let mut indices = DeviceBuffer::new(&self.context, "an index buffer", len)?;
-        indices.fill(&self.stream, 0)?;
-        Ok(indices)
+        let mut values = DeviceBuffer::new(&self.context, "an index buffer", len)?;
+        values.fill(&self.stream, 0)?;
+        let staged = PinnedBuffer::new(&self.context, "an index buffer", len)?;
+        Ok(CudaIndices { values, staged })
     }
 
     fn matrix(&self, blocks: &[HostTensor]) -> Result<CudaMatrix, Error> {
@@ -76,11 +89,16 @@ impl Backend for Cuda {
     }
 
     fn write_indices(&self, indices: &mut CudaIndices, values: &[i32]) -> Result<(), Error> {
-        Ok(indices.write(&self.stream, 0, values)?)
+        indices.staged.host_mut()?[..values.len()].copy_from_slice(values);
+        let CudaIndices {
+            values: device,
+            staged,
+        } = indices;
+        Ok(device.upload(&self.stream, 0, staged, values.len())?)
     }
 
     fn read_indices(&self, indices: &CudaIndices, values: &mut [i32]) -> Result<(), Error> {
-        Ok(indices.read(&self.stream, 0, values)?)
+        Ok(indices.values.read(&self.stream, 0, values)?)
     }
 
     fn read_buffer(&self, buffer: &CudaBuffer, values: &mut [f32]) -> Result<(), Error> {
@@ -93,7 +111,63 @@ impl Backend for Cuda {
     }
 
     fn synchronize(&self) -> Result<(), Error> {
-        Ok(self.stream.synchronize()?)
+        self.usable()?;
+        let launches = self.launches.load(Ordering::Relaxed);
+        let since = launches - self.synchronized.swap(launches, Ordering::Relaxed);
+        let done = self.stream.synchronize();
+        done.map_err(|error| {
+            let message = match since {
+                0 => error.to_string(),
+                n => format!(
+                    "one of the {n} kernels launched since the device was last waited for failed: {error}; run again with \
+                     CUDA_LAUNCH_BLOCKING=1 in the environment and --disable-cuda-graph to have it named"
+                ),
+            };
+            self.note(&error, &message);
+            Error::failed(message)
+        })
+    }
+
+    fn launches(&self) -> Option<Arc<AtomicU64>> {
+        Some(Arc::clone(&self.launches))
+    }
+
+    fn has_graphs(&self) -> bool {
+        true
+    }
+
+    fn has_own_memory(&self) -> bool {
+        true
+    }
+
+    fn record(&self, work: &mut dyn FnMut() -> Result<(), Error>) -> Result<CudaGraph, Error> {
+        // Loading a kernel is not allowed while a graph is recorded.
+        self.only_loads.store(true, Ordering::Relaxed);
+        let loaded = work();
+        self.only_loads.store(false, Ordering::Relaxed);
+        loaded?;
+        let mut failure = None;
+        let before = self.launches.load(Ordering::Relaxed);
+        let graph = Graph::capture(&self.stream, || {
+            failure = work().err();
+            Ok(())
+        });
+        // They were noted, not launched.
+        let launches = self.launches.swap(before, Ordering::Relaxed) - before;
+        if let Some(error) = failure {
+            return Err(error);
+        }
+        let exec = graph?.instantiate()?;
+        exec.upload(&self.stream)?;
+        Ok(CudaGraph { exec, launches })
+    }
+
+    unsafe fn replay(&self, graph: &CudaGraph) -> Result<(), Error> {
+        self.usable()?;
+        // SAFETY: the caller's promise; kernels, their modules and the workspace live as long as this device does.
+        unsafe { graph.exec.launch(&self.stream)? };
+        self.launches.fetch_add(graph.launches, Ordering::Relaxed);
+        Ok(())
     }
 
     fn embedding(

@@ -7,6 +7,8 @@
 //! The same code runs on a GPU and on the emulated device.
 
 mod backend;
+pub mod catalog;
+mod example;
 mod memory;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -14,11 +16,14 @@ pub(crate) mod testing;
 use std::any::Any;
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use stepscope_device::driver::{Arguments, Context, Driver, Kernel, Launch, Module, Stream};
-use stepscope_device::nvrtc::{Arch, Cache, Compiler, Options, Program};
+use stepscope_device::nvrtc::{Arch, Cache, Compiled, Compiler, Program};
 
+pub use backend::CudaGraph;
 pub use memory::{CudaBuffer, CudaIndices, CudaKvPool, CudaMatrix, CudaRopeTable, CudaVector};
 
 use crate::{DType, Error};
@@ -28,9 +33,11 @@ const PRELUDE: &str = include_str!("prelude.cuh");
 
 /// The source of an operation's kernels.
 #[derive(Debug)]
-pub(crate) struct Source {
-    pub(crate) name: &'static str,
-    pub(crate) text: &'static str,
+pub struct Source {
+    /// The file's name.
+    pub name: &'static str,
+    /// CUDA C++, which includes `prelude.cuh`.
+    pub text: &'static str,
 }
 
 /// A source, and the numbers that tell its instances apart.
@@ -40,21 +47,33 @@ type Key = (&'static str, [u32; 4]);
 pub struct Cuda {
     context: Arc<Context>,
     stream: Arc<Stream>,
-    compiler: Compiler,
+    /// NVRTC; a machine without it runs what was compiled elsewhere.
+    compiler: Result<Compiler, stepscope_device::Error>,
+    /// Kernels that were compiled elsewhere.
+    prebuilt: Option<Cache>,
     /// Where compiled kernels are kept; nowhere for a user without a home.
     cache: Option<Cache>,
     arch: Arch,
     dtype: DType,
     kernels: Mutex<HashMap<Key, Arc<dyn Any + Send + Sync>>>,
     workspace: memory::Workspace,
+    staging: Mutex<Option<memory::Staging>>,
+    /// Why the context is lost.
+    lost: OnceLock<String>,
+    /// Kernels put into the stream.
+    launches: Arc<AtomicU64>,
+    /// Kernels are compiled and loaded, but not launched.
+    only_loads: AtomicBool,
+    /// What `launches` was when the stream was last waited for.
+    synchronized: AtomicU64,
 }
 
 impl Cuda {
     /// The device with this ordinal, its activations, weights and keys and values stored as `dtype`.
     ///
     /// # Errors
-    /// `dtype` is not a 16-bit type, there is no such device, its compute capability is below 8.0, or NVRTC is missing or does
-    /// not know it.
+    /// `dtype` is not a 16-bit type, there is no such device, its compute capability is below 8.0, or NVRTC does not know it, or
+    /// is missing where there are no prebuilt kernels either.
     pub fn new(driver: &Arc<Driver>, ordinal: usize, dtype: DType) -> Result<Cuda, Error> {
         if !matches!(dtype, DType::BF16 | DType::F16) {
             return Err(Error::shape(format!(
@@ -70,19 +89,32 @@ impl Cuda {
                 device.name
             )));
         }
-        let compiler = Compiler::open_for_driver(driver.version())?;
-        let arch = compiler.arch_for(major, minor)?;
+        let prebuilt = prebuilt_folder().map(Cache::in_folder);
+        let compiler = match (Compiler::open_for_driver(driver.version()), &prebuilt) {
+            (Err(error), None) => return Err(error.into()),
+            (compiler, _) => compiler,
+        };
+        let arch = match &compiler {
+            Ok(compiler) => compiler.arch_for(major, minor)?,
+            Err(_) => Arch::of_device(major, minor),
+        };
         let stream = Stream::new(&context)?;
         let workspace = memory::Workspace::new(&context)?;
         Ok(Cuda {
             context,
             stream,
             compiler,
+            prebuilt,
             cache: Cache::for_this_user(),
             arch,
             dtype,
             kernels: Mutex::new(HashMap::new()),
             workspace,
+            staging: Mutex::new(None),
+            lost: OnceLock::new(),
+            launches: Arc::default(),
+            only_loads: AtomicBool::new(false),
+            synchronized: AtomicU64::new(0),
         })
     }
 
@@ -98,10 +130,19 @@ impl Cuda {
 
     /// The storage type's name in the kernels.
     pub(crate) fn element(&self) -> &'static str {
-        if self.dtype == DType::F16 {
-            "f16"
-        } else {
-            "bf16"
+        catalog::element(self.dtype)
+    }
+
+    /// The storage type.
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    /// What launches are planned for.
+    pub fn target(&self) -> catalog::Target {
+        catalog::Target {
+            capability: self.context.device().compute_capability,
+            multiprocessors: self.multiprocessors(),
         }
     }
 
@@ -129,22 +170,57 @@ impl Cuda {
             });
         }
         let expression = expression();
-        let program = Program::new(source.name, source.text)
-            .header("prelude.cuh", PRELUDE)
-            .kernel(expression.clone())
-            .options(Options {
-                line_info: true,
-                ..Options::default()
-            });
-        let compiled = match &self.cache {
-            Some(cache) => self.compiler.compile_cached(&program, self.arch, cache)?,
-            None => self.compiler.compile(&program, self.arch)?,
-        };
+        debug_assert!(
+            catalog::families().any(|family| family.instances(self.dtype).contains(&expression)),
+            "{expression} is not in the catalogue"
+        );
+        let program = catalog::program(source).kernel(expression.clone());
+        let compiled = self.compile(&program, &expression)?;
         let module = Module::from_compiled(&self.context, &compiled)?;
         let function = module.function(compiled.lowered_name(&expression))?;
         let kernel = Arc::new(function.with_arguments::<A>()?);
         kernels.insert((source.name, numbers), Arc::<Kernel<A>>::clone(&kernel));
         Ok(kernel)
+    }
+
+    /// What `program`, with the kernel `expression`, became: by a machine before, by NVRTC earlier, or by NVRTC now.
+    fn compile(&self, program: &Program, expression: &str) -> Result<Compiled, Error> {
+        let prebuilt = match self.context.device().is_emulated() {
+            true => None, // it runs PTX, which is not there
+            false => self.prebuilt.as_ref(),
+        };
+        let family =
+            catalog::families().find(|f| f.instances(self.dtype).iter().any(|i| i == expression));
+        if let (Some(cache), Some(family)) = (prebuilt, family)
+            && let Some(compiled) = cache.prebuilt(&family.all(self.dtype), self.arch)
+        {
+            return Ok(compiled);
+        }
+        match (&self.compiler, &self.cache) {
+            (Ok(compiler), Some(cache)) => Ok(compiler.compile_cached(program, self.arch, cache)?),
+            (Ok(compiler), None) => Ok(compiler.compile(program, self.arch)?),
+            (Err(error), _) => Err(Error::failed(format!(
+                "{expression} is not among the prebuilt kernels for {}, and cannot be compiled: {error}",
+                self.arch
+            ))),
+        }
+    }
+
+    /// That no kernel crashed so far.
+    fn usable(&self) -> Result<(), Error> {
+        match self.lost.get() {
+            None => Ok(()),
+            Some(why) => Err(Error::failed(format!(
+                "the device is not used any more, since a kernel crashed: {why}"
+            ))),
+        }
+    }
+
+    /// Remembers an error after which the context is of no use.
+    fn note(&self, error: &stepscope_device::Error, message: &str) {
+        if error.loses_context() {
+            let _ = self.lost.set(message.to_owned()); // the first one says what happened
+        }
     }
 
     /// Puts a kernel into the stream.
@@ -157,10 +233,30 @@ impl Cuda {
         launch: &Launch,
         arguments: &A,
     ) -> Result<(), Error> {
+        if self.only_loads.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        self.usable()?;
         // SAFETY: the caller's promise.
-        unsafe { kernel.launch(&self.stream, launch, arguments)? };
+        let launched = unsafe { kernel.launch(&self.stream, launch, arguments) };
+        launched.map_err(|error| {
+            let (name, grid, block) = (kernel.function().name(), launch.grid, launch.block);
+            let message = format!("{name} (grid {grid:?}, block {block:?}): {error}");
+            self.note(&error, &message);
+            Error::failed(message)
+        })?;
+        self.launches.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
+}
+
+/// Where kernels lie that were compiled elsewhere: in `$STEPSCOPE_CUBINS`, or in the folder `cubins` beside the program.
+fn prebuilt_folder() -> Option<PathBuf> {
+    if let Some(folder) = std::env::var_os("STEPSCOPE_CUBINS") {
+        return Some(folder.into());
+    }
+    let beside = std::env::current_exe().ok()?.parent()?.join("cubins");
+    beside.is_dir().then_some(beside)
 }
 
 impl fmt::Debug for Cuda {

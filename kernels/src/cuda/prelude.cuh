@@ -72,6 +72,16 @@ template <typename T> __device__ __forceinline__ vec16 pack8(const float *x) {
 }
 __device__ __forceinline__ vec16 load16(const void *p) { return *(const vec16 *)p; }
 __device__ __forceinline__ void store16(void *p, vec16 v) { *(vec16 *)p = v; }
+// One store to global memory whatever the compiler thinks: behind divisions NVRTC 13.0 makes four of store16.
+__device__ __forceinline__ void store16_whole(void *p, vec16 v) {
+    asm volatile("st.global.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(p), "r"(v.words[0]), "r"(v.words[1]), "r"(v.words[2]), "r"(v.words[3]) : "memory");
+}
+// Eight floats, of weights and tables: two loads.
+__device__ __forceinline__ void load8(const float *p, float *x) {
+    float4 low = ((const float4 *)p)[0], high = ((const float4 *)p)[1];
+    x[0] = low.x, x[1] = low.y, x[2] = low.z, x[3] = low.w;
+    x[4] = high.x, x[5] = high.y, x[6] = high.z, x[7] = high.w;
+}
 // What no kernel writes while this one runs, and is read once: weights.
 __device__ __forceinline__ vec16 load16_once(const void *p) {
     vec16 v;
@@ -96,6 +106,22 @@ __device__ __forceinline__ float rsqrt_approx(float x) {
     return y;
 }
 __device__ __forceinline__ int ceil_div(int a, int b) { return (a + b - 1) / b; }
+
+// Philox 4x32 with ten rounds (Salmon and others, 2011): a counter becomes four random words.
+__device__ __forceinline__ void philox4x32_10(u32 (&c)[4], u64 seed) {
+    u32 k0 = (u32)seed, k1 = (u32)(seed >> 32);
+#pragma unroll
+    for (int round = 0; round < 10; round++) {
+        u32 high0 = __umulhi(0xD2511F53u, c[0]), low0 = 0xD2511F53u * c[0];
+        u32 high1 = __umulhi(0xCD9E8D57u, c[2]), low1 = 0xCD9E8D57u * c[2];
+        c[0] = high1 ^ c[1] ^ k0;
+        c[1] = low1;
+        c[2] = high0 ^ c[3] ^ k1;
+        c[3] = low0;
+        k0 += 0x9E3779B9u;
+        k1 += 0xBB67AE85u;
+    }
+}
 
 // ---- warps ---------------------------------------------------------------------------------------------------------------
 

@@ -5,13 +5,12 @@ use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 
 use proptest::prelude::TestCaseError;
 use stepscope_device::driver::{DeviceBuffer, Driver};
-use stepscope_device::nvrtc::{Arch, Cache, Compiler, Program};
 use stepscope_emulator::check::Checks;
 use stepscope_emulator::driver::{Configuration, LaunchReport, configure, symbol, take_reports};
 
 use super::memory::{round, widen};
-use super::{Cuda, CudaBuffer, CudaKvPool, Source};
-use crate::DType;
+use super::{Cuda, CudaBuffer, CudaIndices, CudaKvPool};
+use crate::{Backend, DType};
 
 /// Tests that run at the same time have a device each.
 const DEVICES: usize = 8;
@@ -130,11 +129,10 @@ impl Emulated {
     }
 
     /// Indices.
-    pub(crate) fn upload_indices(&self, values: &[i32]) -> DeviceBuffer<i32> {
-        let mut buffer =
-            DeviceBuffer::new(self.context(), "a test's indices", values.len()).unwrap();
-        buffer.write(self.stream(), 0, values).unwrap();
-        buffer
+    pub(crate) fn upload_indices(&self, values: &[i32]) -> CudaIndices {
+        let mut indices = self.indices(values.len()).unwrap();
+        self.write_indices(&mut indices, values).unwrap();
+        indices
     }
 
     /// What a buffer holds, widened; its guard too.
@@ -237,33 +235,5 @@ impl Emulated {
             );
         }
         reports
-    }
-}
-
-/// No instance of a source needs more registers than a thread can have, on any architecture that has users.
-pub(crate) fn assert_no_spills(source: &Source, expressions: &[String]) {
-    let compiler = match Compiler::open() {
-        Ok(compiler) => compiler,
-        Err(error) => return println!("skipped: {error}"),
-    };
-    let mut program = Program::new(source.name, source.text).header("prelude.cuh", super::PRELUDE);
-    for expression in expressions {
-        program = program.kernel(expression.clone());
-    }
-    for (major, minor) in [(8, 0), (8, 6), (8, 9), (9, 0)] {
-        let arch = Arch::of_device(major, minor);
-        // Dozens of instances take many seconds: a test that ran before has left them.
-        let compiled = match Cache::for_this_user() {
-            Some(cache) => compiler.compile_cached(&program, arch, &cache),
-            None => compiler.compile(&program, arch),
-        }
-        .unwrap();
-        for expression in expressions {
-            let kernel = compiled.kernel(expression).unwrap();
-            assert!(
-                !kernel.spills() && kernel.stack_bytes == 0,
-                "{expression} on {arch}: {kernel:?}"
-            );
-        }
     }
 }

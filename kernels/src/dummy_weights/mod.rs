@@ -4,12 +4,14 @@
 //! Every parameter starts the same stream anew, so that its values depend only on its size and data type, however a model is
 //! split. The stream is Philox with key 1234: element `i` is word `i % 4` of block `i / 4`.
 
+pub(crate) mod launch;
+
 use bytes::Bytes;
 use half::{bf16, f16};
 
 use crate::cpu::{self, Element, Op, Shared, Simd, narrow};
 use crate::philox::{BLOCKS, blocks, unit_f32};
-use crate::{Cpu, CpuBuffer, DType, Error, HostTensor};
+use crate::{Cost, Cpu, CpuBuffer, DType, Error, HostTensor};
 
 /// sglang's default.
 const SEED: u64 = 1234;
@@ -46,6 +48,15 @@ fn fill<T: Element>(cpu: &Cpu, dtype: DType, shape: &[usize]) -> Result<HostTens
         });
     });
     HostTensor::new(dtype, shape, Bytes::from_owner(Owner(values)))
+}
+
+/// The work of `elements`: of each a product, a difference and a product (its random bits are integers), and it is written.
+pub fn cost(elements: usize, dtype: DType) -> Cost {
+    Cost {
+        flops: 3 * elements as u64,
+        weight_bytes: (elements * dtype.size()) as u64,
+        ..Cost::default()
+    }
 }
 
 /// Keeps the values alive behind `Bytes`.

@@ -54,18 +54,12 @@ pub(crate) fn gather(
     width: usize,
     out: DevicePointer,
 ) -> Result<(), Error> {
-    // `out` may begin at any row: whole vectors only where rows are whole vectors.
-    let vector = if width.is_multiple_of(8) { 8 } else { 1 };
-    let kernel = cuda.kernel::<GatherRows>(&SOURCE, [vector as u32, 0, 0, 0], || {
-        format!("gather_rows<{vector}>")
-    })?;
-    let columns = width.div_ceil(vector).div_ceil(THREADS);
+    let vector = vector(width);
+    let kernel =
+        cuda.kernel::<GatherRows>(&SOURCE, [vector as u32, 0, 0, 0], || expression(vector))?;
     for first in (0..count).step_by(ROWS) {
         let rows_here = (count - first).min(ROWS);
-        let launch = Launch::of_grid(
-            [columns as u32, rows_here as u32, 1],
-            [THREADS as u32, 1, 1],
-        );
+        let launch = geometry(rows_here, width);
         let arguments = GatherRows {
             ids: rows.pointer_to(first)?,
             table,
@@ -79,6 +73,21 @@ pub(crate) fn gather(
     Ok(())
 }
 
+/// Elements of a thread. `out` may begin at any row: whole vectors only where rows are whole vectors.
+fn vector(width: usize) -> usize {
+    if width.is_multiple_of(8) { 8 } else { 1 }
+}
+
+fn expression(vector: usize) -> String {
+    format!("gather_rows<{vector}>")
+}
+
+fn geometry(rows: usize, width: usize) -> Launch {
+    let columns = width.div_ceil(vector(width)).div_ceil(THREADS);
+    Launch::of_grid([columns as u32, rows as u32, 1], [THREADS as u32, 1, 1])
+}
+
+pub(crate) mod catalog;
 #[cfg(test)]
 mod tests {
     use crate::cuda::testing::{emulated, rounded};

@@ -96,7 +96,7 @@ pub(super) const TILES: [Tile; 4] = [
 ];
 
 /// The tile that has an instance for rows which do not begin at multiples of 16 bytes, too.
-const PLAIN_TILE: Tile = Tile {
+pub(super) const PLAIN_TILE: Tile = Tile {
     name: "gemm_mma_64x64",
     split_name: "gemm_mma_64x64_split_k",
     m: 64,
@@ -140,15 +140,20 @@ pub(super) fn choose(
     multiprocessors: usize,
     capability: [u32; 2],
 ) -> Plan {
+    if m <= 1 {
+        gemv(n, k, multiprocessors)
+    } else if m <= MOST_SKINNY_ROWS {
+        skinny([m, n, k], multiprocessors, capability)
+    } else {
+        tiled([m, n, k], multiprocessors, capability)
+    }
+}
+
+/// The cheapest tile and split, whatever the number of rows.
+pub(super) fn tiled([m, n, k]: [usize; 3], multiprocessors: usize, capability: [u32; 2]) -> Plan {
     // Rows that begin anywhere are for the odd model: one instance of each kernel copes with them.
     let aligned = k.is_multiple_of(8);
     let rates = Rates::of(capability);
-    if m <= 1 {
-        return gemv(n, k, multiprocessors);
-    }
-    if m <= MOST_SKINNY_ROWS {
-        return skinny([m, n, k], multiprocessors, rates);
-    }
     let mut best = (
         f64::INFINITY,
         Plan::Mma {
@@ -178,7 +183,7 @@ pub(super) fn choose(
 
 /// Warps share a row only as far as that makes enough of them: 16 for a multiprocessor, with 4 KiB on their way each, read as fast as
 /// memory gives. A warp has at least two steps.
-fn gemv(n: usize, k: usize, multiprocessors: usize) -> Plan {
+pub(super) fn gemv(n: usize, k: usize, multiprocessors: usize) -> Plan {
     let rows = if n <= 2 * multiprocessors { 1 } else { 2 };
     let mut warps = 1;
     while warps < GEMV_WARPS
@@ -194,7 +199,8 @@ fn gemv(n: usize, k: usize, multiprocessors: usize) -> Plan {
 }
 
 /// Columns are split as far as saved time of reading outweighs the second kernel. A warp has at least four steps.
-fn skinny([m, n, k]: [usize; 3], multiprocessors: usize, rates: Rates) -> Plan {
+pub(super) fn skinny([m, n, k]: [usize; 3], multiprocessors: usize, capability: [u32; 2]) -> Plan {
+    let rates = Rates::of(capability);
     let aligned = k.is_multiple_of(8);
     let width = if aligned {
         WIDTHS[m.div_ceil(8) - 1]
@@ -225,7 +231,7 @@ fn skinny([m, n, k]: [usize; 3], multiprocessors: usize, rates: Rates) -> Plan {
 }
 
 /// `k` columns in about `pieces` pieces of whole granules, none of them empty.
-fn cut(k: usize, pieces: usize, granule: u32) -> Split {
+pub(super) fn cut(k: usize, pieces: usize, granule: u32) -> Split {
     let k_per_split = k.div_ceil(pieces).next_multiple_of(granule as usize).max(1);
     Split {
         splits: k.div_ceil(k_per_split).max(1) as u32,

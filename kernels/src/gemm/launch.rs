@@ -149,9 +149,7 @@ impl Product {
         let kernel = cuda.kernel::<Gemv>(&GEMV, [rows, u32::from(aligned), 0, 0], || {
             gemv_instance(cuda.element(), rows, aligned)
         })?;
-        let blocks = self.n.div_ceil(GEMV_WARPS / warps * rows);
-        let staged = 2 * self.k.min(GEMV_CHUNK).next_multiple_of(8);
-        let launch = Launch::of_blocks(blocks, 32 * GEMV_WARPS).with_shared_bytes(staged);
+        let launch = gemv_launch(self.n, self.k, rows, warps);
         let arguments = Gemv {
             x: self.x,
             weight: self.weight,
@@ -177,9 +175,7 @@ impl Product {
         let kernel = cuda.kernel::<Tiled>(&SKINNY, numbers, || {
             skinny_instance(cuda.element(), width, aligned)
         })?;
-        let blocks = self.n.div_ceil(16 * width.warps_n);
-        let threads = 32 * width.warps_n * width.warps_k;
-        let launch = Launch::of_grid([blocks, split.splits, 1], [threads, 1, 1]);
+        let launch = skinny_launch(self.n, width, split);
         let arguments = self.tiled(cuda, split)?;
         // SAFETY: as above; the workspace holds the partial sums.
         unsafe { cuda.launch(&kernel, &launch, &arguments)? };
@@ -197,16 +193,10 @@ impl Product {
             cuda.kernel::<Tiled>(&MMA, [tile.m, tile.n, tile.k, u32::from(aligned)], || {
                 mma_instance(cuda.element(), tile, aligned)
             })?;
-        let shared_bytes = tile.shared_bytes();
-        if shared_bytes > FREE_SHARED_BYTES {
-            kernel.function().allow_shared_bytes(shared_bytes)?;
+        let launch = mma_launch(self.m, self.n, tile, split)?;
+        if launch.shared_bytes > FREE_SHARED_BYTES {
+            kernel.function().allow_shared_bytes(launch.shared_bytes)?;
         }
-        let tiles = u64::from(self.m.div_ceil(tile.m)) * u64::from(self.n.div_ceil(tile.n));
-        let tiles = u32::try_from(tiles).map_err(|_| {
-            Error::shape(format!("gemm: {tiles} tiles, more than a grid has blocks"))
-        })?;
-        let launch = Launch::of_grid([tiles, 1, split.splits], [tile.threads(), 1, 1])
-            .with_shared_bytes(shared_bytes);
         let arguments = self.tiled(cuda, split)?;
         // SAFETY: as above.
         unsafe { cuda.launch(&kernel, &launch, &arguments)? };
@@ -242,13 +232,11 @@ impl Product {
         if split.splits == 1 {
             return Ok(());
         }
-        let vector = if self.n.is_multiple_of(4) { 4 } else { 1 };
+        let (vector, launch) = reduce_launch(self.m, self.n);
         let kernel = cuda.kernel::<Reduce>(&REDUCE, [vector, 0, 0, 0], || {
             reduce_instance(cuda.element(), vector)
         })?;
         let elements = u64::from(self.m) * u64::from(self.n);
-        // The partial sums fit into the workspace: that is fewer blocks than 2^32.
-        let launch = Launch::of_blocks(elements.div_ceil(u64::from(256 * vector)) as u32, 256);
         let arguments = Reduce {
             partials,
             bias: self.bias,
@@ -260,6 +248,35 @@ impl Product {
         // SAFETY: as above.
         unsafe { cuda.launch(&kernel, &launch, &arguments) }
     }
+}
+
+fn gemv_launch(n: u32, k: u32, rows: u32, warps: u32) -> Launch {
+    let blocks = n.div_ceil(GEMV_WARPS / warps * rows);
+    let staged = 2 * k.min(GEMV_CHUNK).next_multiple_of(8);
+    Launch::of_blocks(blocks, 32 * GEMV_WARPS).with_shared_bytes(staged)
+}
+
+fn skinny_launch(n: u32, width: Width, split: Split) -> Launch {
+    let blocks = n.div_ceil(16 * width.warps_n);
+    let threads = 32 * width.warps_n * width.warps_k;
+    Launch::of_grid([blocks, split.splits, 1], [threads, 1, 1])
+}
+
+fn mma_launch(m: u32, n: u32, tile: Tile, split: Split) -> Result<Launch, Error> {
+    let tiles = u64::from(m.div_ceil(tile.m)) * u64::from(n.div_ceil(tile.n));
+    let tiles = u32::try_from(tiles)
+        .map_err(|_| Error::shape(format!("gemm: {tiles} tiles, more than a grid has blocks")))?;
+    let launch = Launch::of_grid([tiles, 1, split.splits], [tile.threads(), 1, 1]);
+    Ok(launch.with_shared_bytes(tile.shared_bytes()))
+}
+
+/// Elements of a thread, and the launch.
+fn reduce_launch(m: u32, n: u32) -> (u32, Launch) {
+    let vector = if n.is_multiple_of(4) { 4 } else { 1 };
+    let elements = u64::from(m) * u64::from(n);
+    // The partial sums fit into the workspace: that is fewer blocks than 2^32.
+    let blocks = elements.div_ceil(u64::from(256 * vector)) as u32;
+    (vector, Launch::of_blocks(blocks, 256))
 }
 
 fn gemv_instance(element: &str, rows: u32, aligned: bool) -> String {
@@ -292,5 +309,6 @@ fn reduce_instance(element: &str, vector: u32) -> String {
     format!("gemm_reduce<{element}, {vector}>")
 }
 
+pub(crate) mod catalog;
 #[cfg(test)]
 mod tests;

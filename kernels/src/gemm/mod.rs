@@ -138,13 +138,14 @@ impl Weight for half::bf16 {
     }
 }
 
-/// The work of `[m, k] @ [n, k]^T`: a multiply and an add per term, each weight and each activation crossing memory once.
+/// The work of `[m, k] @ [n, k]^T`: a multiply and an add per term, each weight and each activation crossing memory once. Every
+/// device keeps a bias in float.
 pub fn cost(m: usize, n: usize, k: usize, bias: bool, weight: DType, activation: DType) -> Cost {
     let (m, n, k) = (m as u64, n as u64, k as u64);
     let bias = u64::from(bias);
     Cost {
         flops: 2 * m * n * k + bias * m * n,
-        weight_bytes: n * k * weight.size() as u64 + bias * n * activation.size() as u64,
+        weight_bytes: n * k * weight.size() as u64 + bias * n * DType::F32.size() as u64,
         kv_bytes: 0,
         activation_bytes: (m * k + m * n) * activation.size() as u64,
     }

@@ -40,9 +40,8 @@ fn spread(width: usize) -> Result<(usize, usize, usize), Error> {
     let vector = if width.is_multiple_of(8) { 8 } else { 1 };
     let vectors = width.div_ceil(vector);
     // As many threads as there are vectors, up to a block; then more vectors for each.
-    let per = [1, 2, 4, 8]
-        .into_iter()
-        .find(|per| vectors.div_ceil(*per) <= 1024);
+    let mut pers = per_thread(vector).iter().copied();
+    let per = pers.find(|per| vectors.div_ceil(*per) <= 1024);
     let per =
         per.ok_or_else(|| Error::shape(format!("rms_norm: rows of {width} values are too long")))?;
     Ok((vector, per, vectors.div_ceil(per).next_multiple_of(32)))
@@ -92,9 +91,8 @@ fn launch(
     let add = residual.is_some();
     let element = cuda.element();
     let numbers = [0, vector as u32, per as u32, u32::from(add)];
-    let kernel = cuda.kernel::<RmsNorm>(&SOURCE, numbers, || {
-        format!("rms_norm<{element}, {vector}, {per}, {add}>")
-    })?;
+    let kernel =
+        cuda.kernel::<RmsNorm>(&SOURCE, numbers, || expression(element, vector, per, add))?;
     let arguments = RmsNorm {
         x: x.pointer(),
         residual: residual.map_or(DevicePointer(0), |residual| residual.pointer()),
@@ -127,10 +125,9 @@ pub(crate) fn qk_norm(
     let pairs = layout.head_dim.div_ceil(64);
     let element = cuda.element();
     let kernel = cuda.kernel::<QkNorm>(&SOURCE, [1, pairs as u32, 0, 0], || {
-        format!("qk_norm<{element}, {pairs}>")
+        qk_expression(element, pairs)
     })?;
-    let warps = tokens * (layout.heads + layout.kv_heads);
-    if warps == 0 {
+    if tokens * (layout.heads + layout.kv_heads) == 0 {
         return Ok("qk_norm");
     }
     let arguments = QkNorm {
@@ -143,12 +140,36 @@ pub(crate) fn qk_norm(
         kv_heads: layout.kv_heads as u32,
         head_dim: layout.head_dim as u32,
     };
-    let launch = Launch::of_blocks(warps.div_ceil(4) as u32, 128);
+    let launch = qk_geometry(tokens, layout);
     // SAFETY: as above.
     unsafe { cuda.launch(&kernel, &launch, &arguments)? };
     Ok("qk_norm")
 }
 
+/// How many vectors a thread may have. Of 1024 threads each has 64 registers: 8 vectors of 8 values would not stay in them.
+fn per_thread(vector: usize) -> &'static [usize] {
+    if vector == 8 {
+        &[1, 2, 4]
+    } else {
+        &[1, 2, 4, 8]
+    }
+}
+
+fn expression(element: &str, vector: usize, per: usize, add: bool) -> String {
+    format!("rms_norm<{element}, {vector}, {per}, {add}>")
+}
+
+fn qk_expression(element: &str, pairs: usize) -> String {
+    format!("qk_norm<{element}, {pairs}>")
+}
+
+/// A warp for each head that is normalised.
+fn qk_geometry(tokens: usize, layout: QkvLayout) -> Launch {
+    let warps = tokens * (layout.heads + layout.kv_heads);
+    Launch::of_blocks(warps.div_ceil(4) as u32, 128)
+}
+
+pub(crate) mod catalog;
 #[cfg(test)]
 mod tests {
     use crate::cuda::testing::{emulated, rounded, widened};

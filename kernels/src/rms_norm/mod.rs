@@ -14,6 +14,9 @@ pub(crate) mod launch;
 use crate::cpu::{self, Op, Shared, Simd};
 use crate::{Cost, DType, Kernel, QkvLayout};
 
+/// Bytes of an element of a weight.
+const WEIGHT_BYTES: u64 = DType::F32.size() as u64;
+
 /// `out = x / rms(x) * weight`, rows of `weight`'s length.
 ///
 /// # Panics
@@ -240,12 +243,13 @@ fn scale_row<S: Simd>(s: S, x: &mut [f32], scale: f32, weight: &[f32]) {
     }
 }
 
-/// The work of [`reference`]: per element a multiply-add for the square, and two multiplications.
+/// The work of [`reference`]: per element a multiply-add for the square, and two multiplications. Every device keeps the
+/// weight in float.
 pub fn cost(rows: usize, width: usize, activation: DType) -> Cost {
     let (elements, size) = ((rows * width) as u64, activation.size() as u64);
     Cost {
         flops: 4 * elements,
-        weight_bytes: width as u64 * size,
+        weight_bytes: width as u64 * WEIGHT_BYTES,
         kv_bytes: 0,
         activation_bytes: 2 * elements * size,
     }
@@ -256,7 +260,7 @@ pub fn add_cost(rows: usize, width: usize, activation: DType) -> Cost {
     let (elements, size) = ((rows * width) as u64, activation.size() as u64);
     Cost {
         flops: 5 * elements,
-        weight_bytes: width as u64 * size,
+        weight_bytes: width as u64 * WEIGHT_BYTES,
         kv_bytes: 0,
         activation_bytes: 4 * elements * size,
     }
@@ -268,7 +272,7 @@ pub fn qk_cost(tokens: usize, layout: QkvLayout, activation: DType) -> Cost {
     let size = activation.size() as u64;
     Cost {
         flops: 4 * elements,
-        weight_bytes: 2 * layout.head_dim as u64 * size,
+        weight_bytes: 2 * layout.head_dim as u64 * WEIGHT_BYTES,
         kv_bytes: 0,
         activation_bytes: 2 * elements * size,
     }
@@ -347,17 +351,17 @@ mod tests {
 
     #[test]
     fn costs() {
-        // 3 rows of 5 elements of 2 bytes.
+        // 3 rows of 5 elements of 2 bytes, and a weight of 5 of 4 bytes.
         let expected = Cost {
             flops: 60,
-            weight_bytes: 10,
+            weight_bytes: 20,
             kv_bytes: 0,
             activation_bytes: 60,
         };
         assert_eq!(cost(3, 5, DType::BF16), expected);
         let expected = Cost {
             flops: 75,
-            weight_bytes: 10,
+            weight_bytes: 20,
             kv_bytes: 0,
             activation_bytes: 120,
         };

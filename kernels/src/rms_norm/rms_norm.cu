@@ -45,8 +45,11 @@ __global__ void __launch_bounds__(1024) rms_norm(const T *__restrict__ x, T *__r
     for (int i = 0; i < PER; i++) {
         u32 column = (threadIdx.x + i * blockDim.x) * VECTOR;
         if (column >= width) continue;
+        float w[VECTOR];
+        if constexpr (VECTOR == 8) load8(weight + column, w);
+        else w[0] = weight[column];
 #pragma unroll
-        for (int j = 0; j < VECTOR; j++) values[i][j] = values[i][j] * scale * weight[column + j];
+        for (int j = 0; j < VECTOR; j++) values[i][j] = values[i][j] * scale * w[j];
         if constexpr (VECTOR == 8) store16(out + row + column, pack8<T>(values[i]));
         else out[row + column] = from_float<T>(values[i][0]);
     }

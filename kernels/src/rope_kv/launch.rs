@@ -53,14 +53,10 @@ pub(crate) fn rope_kv(
             "a rotation of {pairs} pairs needs more than heads of {head_dim}"
         )));
     }
-    let vector = if head_dim.is_multiple_of(8) && rope.pairs.is_multiple_of(8) {
-        8
-    } else {
-        1
-    };
+    let vector = vector(head_dim, rope.pairs);
     let element = cuda.element();
     let kernel = cuda.kernel::<RopeKv>(&SOURCE, [vector as u32, 0, 0, 0], || {
-        format!("rope_kv<{element}, {vector}>")
+        expression(element, vector)
     })?;
     let [keys, values] = kv.layer(layer)?;
     let arguments = RopeKv {
@@ -75,13 +71,28 @@ pub(crate) fn rope_kv(
         head_dim: head_dim as u32,
         pairs: rope.pairs as u32,
     };
-    let launch = Launch::of_blocks(tokens as u32, 128);
+    let launch = geometry(tokens);
     // SAFETY: the buffers hold as many elements as the shapes say, positions are in the table and slots in the pool, which is
     // the contract of `Backend`.
     unsafe { cuda.launch(&kernel, &launch, &arguments)? };
     Ok("rope_kv")
 }
 
+/// Pairs of a thread.
+fn vector(head_dim: usize, pairs: usize) -> usize {
+    let is_whole = head_dim.is_multiple_of(8) && pairs.is_multiple_of(8);
+    if is_whole { 8 } else { 1 }
+}
+
+fn expression(element: &str, vector: usize) -> String {
+    format!("rope_kv<{element}, {vector}>")
+}
+
+fn geometry(tokens: usize) -> Launch {
+    Launch::of_blocks(tokens as u32, 128)
+}
+
+pub(crate) mod catalog;
 #[cfg(test)]
 mod tests {
     use crate::cuda::testing::{emulated, rounded, widened};

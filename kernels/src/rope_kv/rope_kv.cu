@@ -16,19 +16,22 @@
 // Both halves of VECTOR pairs.
 template <typename T, int VECTOR>
 __device__ __forceinline__ void rotate(T *a, T *b, const float *table, T *a_copy, T *b_copy) {
-    float x[VECTOR], y[VECTOR];
+    float x[VECTOR], y[VECTOR], turn[2 * VECTOR];
     if constexpr (VECTOR == 8) {
         unpack8<T>(load16(a), x);
         unpack8<T>(load16(b), y);
+        load8(table, turn);
+        load8(table + 8, turn + 8);
     } else {
         x[0] = to_float(*a);
         y[0] = to_float(*b);
+        turn[0] = table[0];
+        turn[1] = table[1];
     }
 #pragma unroll
     for (int i = 0; i < VECTOR; i++) {
-        float2 turn = ((const float2 *)table)[i];
-        float low = x[i] * turn.x - y[i] * turn.y;
-        y[i] = y[i] * turn.x + x[i] * turn.y;
+        float cos = turn[2 * i], sin = turn[2 * i + 1], low = x[i] * cos - y[i] * sin;
+        y[i] = y[i] * cos + x[i] * sin;
         x[i] = low;
     }
     if constexpr (VECTOR == 8) {

@@ -63,15 +63,11 @@ pub(crate) fn sample(
     }
     let element = cuda.element();
     if params.is_greedy() {
-        // Parts of at least four values per thread.
-        let per_row = vocab.div_ceil(4 * THREADS).clamp(1, PARTS);
+        let per_row = parts_of_row(vocab);
         let parts = cuda.workspace(2 * requests * per_row)?;
-        let first =
-            cuda.kernel::<ArgmaxParts>(&SOURCE, [0; 4], || format!("argmax_parts<{element}>"))?;
-        let second =
-            cuda.kernel::<ArgmaxRows>(&SOURCE, [1, 0, 0, 0], || "argmax_rows".to_owned())?;
-        let grid = [per_row as u32, requests as u32, 1];
-        let launch = Launch::of_grid(grid, [THREADS as u32, 1, 1]);
+        let first = cuda.kernel::<ArgmaxParts>(&SOURCE, [0; 4], || parts_expression(element))?;
+        let second = cuda.kernel::<ArgmaxRows>(&SOURCE, [1, 0, 0, 0], rows_expression)?;
+        let launch = parts_geometry(requests, vocab);
         let arguments = ArgmaxParts {
             logits: logits.pointer(),
             vocab: vocab as u32,
@@ -86,12 +82,11 @@ pub(crate) fn sample(
             out: out.pointer(),
         };
         // SAFETY: as above.
-        unsafe { cuda.launch(&second, &Launch::of_blocks(requests as u32, 32), &arguments)? };
+        unsafe { cuda.launch(&second, &rows_geometry(requests), &arguments)? };
         return Ok("sample_greedy");
     }
-    let kernel = cuda.kernel::<SampleFiltered>(&SOURCE, [2, 0, 0, 0], || {
-        format!("sample_filtered<{element}>")
-    })?;
+    let kernel =
+        cuda.kernel::<SampleFiltered>(&SOURCE, [2, 0, 0, 0], || filtered_expression(element))?;
     let arguments = SampleFiltered {
         logits: logits.pointer(),
         vocab: vocab as u32,
@@ -104,16 +99,41 @@ pub(crate) fn sample(
         out: out.pointer(),
     };
     // SAFETY: as above.
-    unsafe {
-        cuda.launch(
-            &kernel,
-            &Launch::of_blocks(requests as u32, 1024),
-            &arguments,
-        )?
-    };
+    unsafe { cuda.launch(&kernel, &filtered_geometry(requests), &arguments)? };
     Ok("sample_filtered")
 }
 
+/// Parts of a row for `argmax_parts`, each with at least four values for a thread.
+fn parts_of_row(vocab: usize) -> usize {
+    vocab.div_ceil(4 * THREADS).clamp(1, PARTS)
+}
+
+fn parts_expression(element: &str) -> String {
+    format!("argmax_parts<{element}>")
+}
+
+fn parts_geometry(requests: usize, vocab: usize) -> Launch {
+    let grid = [parts_of_row(vocab) as u32, requests as u32, 1];
+    Launch::of_grid(grid, [THREADS as u32, 1, 1])
+}
+
+fn rows_expression() -> String {
+    "argmax_rows".to_owned()
+}
+
+fn rows_geometry(requests: usize) -> Launch {
+    Launch::of_blocks(requests as u32, 32)
+}
+
+fn filtered_expression(element: &str) -> String {
+    format!("sample_filtered<{element}>")
+}
+
+fn filtered_geometry(requests: usize) -> Launch {
+    Launch::of_blocks(requests as u32, 1024)
+}
+
+pub(crate) mod catalog;
 #[cfg(test)]
 mod tests {
     use crate::cuda::testing::{Emulated, emulated, rounded, widened};

@@ -68,23 +68,6 @@ __global__ void __launch_bounds__(32) argmax_rows(const u64 *__restrict__ parts,
     if (threadIdx.x == 0) out[blockIdx.x] = (int)(0xffffffffu - (u32)best);
 }
 
-// Philox 4x32 with ten rounds (Salmon and others, 2011): the first two words of a block.
-__device__ __forceinline__ u64 philox_words(u32 c0, u32 c1, u32 c2, u32 c3, u64 seed) {
-    u32 k0 = (u32)seed, k1 = (u32)(seed >> 32);
-#pragma unroll
-    for (int round = 0; round < 10; round++) {
-        u32 high0 = __umulhi(0xD2511F53u, c0), low0 = 0xD2511F53u * c0;
-        u32 high1 = __umulhi(0xCD9E8D57u, c2), low1 = 0xCD9E8D57u * c2;
-        c0 = high1 ^ c1 ^ k0;
-        c1 = low1;
-        c2 = high0 ^ c3 ^ k1;
-        c3 = low0;
-        k0 += 0x9E3779B9u;
-        k1 += 0xBB67AE85u;
-    }
-    return (u64)c0 << 32 | c1;
-}
-
 struct Weights {
     float max, temperature, least;
     // At most 1; NaN weighs nothing.
@@ -195,7 +178,9 @@ __global__ void __launch_bounds__(THREADS) sample_filtered(const T *__restrict__
     }
     if (t == 0) {
         // 53 random bits.
-        u64 random = philox_words((u32)step, (u32)(step >> 32), blockIdx.x, 0, seed) >> 11;
+        u32 words[4] = {(u32)step, (u32)(step >> 32), blockIdx.x, 0};
+        philox4x32_10(words, seed);
+        u64 random = ((u64)words[0] << 32 | words[1]) >> 11;
         u64 sum = sums[THREADS - 1];
         chosen = __umul64hi(sum, random << 11);
     }

@@ -31,14 +31,12 @@ pub(crate) fn silu_mul(
     width: usize,
     out: &mut CudaBuffer,
 ) -> Result<Kernel, Error> {
-    // Rows that are whole vectors begin at multiples of 16 bytes, gates and ups alike.
-    let vector = if width.is_multiple_of(8) { 8 } else { 1 };
+    let vector = vector(width);
     let element = cuda.element();
     let kernel = cuda.kernel::<SiluMul>(&SOURCE, [vector as u32, 0, 0, 0], || {
-        format!("silu_mul<{element}, {vector}>")
+        expression(element, vector)
     })?;
-    let items = rows * width / vector;
-    let launch = Launch::of_blocks(items.div_ceil(THREADS as usize) as u32, THREADS);
+    let launch = geometry(rows, width);
     let arguments = SiluMul {
         gate_up: gate_up.pointer(),
         out: out.pointer(),
@@ -50,6 +48,21 @@ pub(crate) fn silu_mul(
     Ok("silu_mul")
 }
 
+/// Elements of a thread. Rows that are whole vectors begin at multiples of 16 bytes, gates and ups alike.
+fn vector(width: usize) -> usize {
+    if width.is_multiple_of(8) { 8 } else { 1 }
+}
+
+fn expression(element: &str, vector: usize) -> String {
+    format!("silu_mul<{element}, {vector}>")
+}
+
+fn geometry(rows: usize, width: usize) -> Launch {
+    let items = rows * width / vector(width);
+    Launch::of_blocks(items.div_ceil(THREADS as usize) as u32, THREADS)
+}
+
+pub(crate) mod catalog;
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -25,7 +25,7 @@ __global__ void __launch_bounds__(256) silu_mul(const T *__restrict__ gate_up, T
         unpack8<T>(load16(up), u);
 #pragma unroll
         for (int i = 0; i < 8; i++) g[i] = silu_mul_one(g[i], u[i]);
-        store16(to, pack8<T>(g));
+        store16_whole(to, pack8<T>(g));
     } else {
         *to = from_float<T>(silu_mul_one(to_float(*gate), to_float(*up)));
     }

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use proptest::collection::vec;
+use proptest::collection::{btree_map, vec};
 use proptest::option;
 use proptest::prelude::*;
 use stepscope_profiler::*;
@@ -110,9 +110,33 @@ prop_compose! {
         start_ns in integer(), duration_ns in integer(),
     ) -> Operation {
         Operation {
-            name: Cow::Owned(name), kernel: Cow::Owned(kernel), phase, layer, work, start_ns, duration_ns, timer: Timer::Wall,
+            name: Cow::Owned(name), kernel: Cow::Owned(kernel), phase, layer, work, launches: layer.unwrap_or(0), start_ns, duration_ns,
+            timer: Timer::Wall,
         }
     }
+}
+
+/// What an emulated device counts.
+fn counts() -> impl Strategy<Value = (Vec<KernelCount>, Vec<Finding>)> {
+    let kernel = (name(), name(), 1..5_u64, btree_map(name(), integer(), 0..3)).prop_map(
+        |(operation, function, launches, counters)| KernelCount {
+            operation,
+            kernel: function.clone(),
+            function,
+            launches,
+            counters,
+        },
+    );
+    let finding =
+        (name(), name(), name(), integer()).prop_map(|(operation, function, message, count)| {
+            Finding {
+                operation,
+                function,
+                message,
+                count,
+            }
+        });
+    (vec(kernel, 0..3), vec(finding, 0..2))
 }
 
 prop_compose! {
@@ -120,6 +144,7 @@ prop_compose! {
         kind in kind(), index in 0..1000_usize, wall_ns in integer(),
         phases in vec((phase(), integer(), integer(), option::of(integer())), 0..7),
         operations in vec(operation(), 0..6),
+        (kernels, findings) in counts(),
     ) -> Step {
         Step {
             kind, index, batch_size: index, wall_ns,
@@ -128,6 +153,8 @@ prop_compose! {
                 .map(|(name, start_ns, host_ns, gpu_ns)| PhaseTime { name, start_ns, host_ns, gpu_ns })
                 .collect(),
             operations,
+            kernels,
+            findings,
         }
     }
 }

@@ -43,6 +43,7 @@ pub fn record(layers: u32) -> Record {
             },
             memory_bytes: 8_341_000_000,
             load_average: Some(0.25),
+            gpu: None,
             roofs: Some(Roofs {
                 flops_per_s: FLOPS_PER_S,
                 bandwidth: vec![
@@ -195,6 +196,7 @@ fn step(layers: u32, kind: StepKind, salt: usize, batch: usize, context: usize) 
             phase: Phase::Forward,
             layer,
             work,
+            launches: 0,
             start_ns: now,
             duration_ns,
             timer: Timer::Wall,
@@ -217,6 +219,7 @@ fn step(layers: u32, kind: StepKind, salt: usize, batch: usize, context: usize) 
             activation_bytes: batch as u64 * VOCABULARY * 4,
             ..Work::default()
         },
+        launches: 0,
         start_ns: now,
         duration_ns: sample_ns,
         timer: Timer::Wall,
@@ -230,6 +233,8 @@ fn step(layers: u32, kind: StepKind, salt: usize, batch: usize, context: usize) 
         wall_ns: now,
         phases,
         operations,
+        kernels: Vec::new(),
+        findings: Vec::new(),
     }
 }
 

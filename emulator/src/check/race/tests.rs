@@ -2,21 +2,71 @@ use super::*;
 
 fn access(slot: u32, lane: usize, is_write: bool) -> Access<()> {
     Access {
-        stamp: Stamp::new(5, slot, lane, 9, false),
+        stamp: Stamp::new(5, slot, lane, 9, None),
         group: (),
         is_write,
         limit: 0,
+        home: Home::default(),
     }
 }
 
 #[test]
 fn stamps_hold_their_parts() {
-    let stamp = Stamp::new(77, 2047, 3, 1_000_000, true).of_lane(31);
+    let stamp = Stamp::new(77, 4095, 3, 200_000, Some(Scope::Device)).of_lane(31);
     assert_eq!(
         (stamp.time(), stamp.slot(), stamp.lane(), stamp.pc()),
-        (77, 2047, 31, 1_000_000)
+        (77, 4095, 31, 200_000)
     );
     assert!(stamp.0 >= Stamp::limit(77) && stamp.0 < Stamp::limit(78));
+}
+
+#[test]
+fn atomics_are_atomic_within_their_scopes() {
+    let home = |first| Home {
+        first,
+        warps: 2,
+        all: 4,
+    };
+    let by = |group, slot, scope| Access {
+        stamp: Stamp::new(5, slot, 0, 9, Some(scope)),
+        group,
+        is_write: true,
+        limit: 0,
+        home: home(slot / 2 * 2),
+    };
+    for (first, second, races) in [
+        (by(0, 0, Scope::Block), by(0, 1, Scope::Block), false),
+        (by(0, 0, Scope::Block), by(0, 2, Scope::Block), true),
+        (by(0, 0, Scope::Block), by(0, 2, Scope::Device), true),
+        (by(0, 0, Scope::Cluster), by(0, 2, Scope::Device), false),
+        (by(0, 0, Scope::Cluster), by(1, 0, Scope::Cluster), true),
+        (by(0, 0, Scope::Device), by(1, 0, Scope::Block), true),
+        (by(0, 0, Scope::Device), by(1, 3, Scope::Device), false),
+    ] {
+        let mut shadow = Shadow::<u32>::new(4);
+        let never = |_: Stamp, _: u32| false;
+        assert_eq!(shadow.access(0, 4, &first, never), None);
+        let found = shadow.access(0, 4, &second, never);
+        assert_eq!(found.is_some(), races, "{first:?} {second:?}");
+    }
+}
+
+#[test]
+fn ordinary_accesses_stay_behind_atomics() {
+    let never = |_: Stamp, ()| false;
+    let atomic = |slot| Access {
+        stamp: Stamp::new(5, slot, 0, 9, Some(Scope::Device)),
+        ..access(slot, 0, true)
+    };
+    for is_write in [true, false] {
+        let mut shadow = SharedShadow::new(4);
+        assert_eq!(shadow.access(0, 4, &access(0, 0, is_write), never), None);
+        assert_eq!(shadow.access(0, 4, &atomic(0), never), None);
+        assert_eq!(shadow.access(0, 4, &atomic(0), never), None);
+        // Atomic with the atomics, and not with what came before them.
+        let found = shadow.access(0, 4, &atomic(1), never).unwrap();
+        assert_eq!(found.other, access(0, 0, is_write).stamp);
+    }
 }
 
 #[test]
@@ -67,16 +117,18 @@ fn old_accesses_of_the_group_are_past() {
     let mut shadow = GlobalShadow::default();
     let never = |_: Stamp, _: u32| false;
     let at = |group, time, limit| Access {
-        stamp: Stamp::new(time, 0, 0, 0, false),
+        stamp: Stamp::new(time, 0, 0, 0, None),
         group,
         is_write: true,
         limit,
+        home: Home::default(),
     };
     let by = |group, slot: u32, limit: u32| Access {
-        stamp: Stamp::new(limit, slot, 0, 0, false),
+        stamp: Stamp::new(limit, slot, 0, 0, None),
         group,
         is_write: true,
         limit: Stamp::limit(limit),
+        home: Home::default(),
     };
     assert_eq!(shadow.access(4096, 4, &at(1, 5, 0), never), None);
     assert_eq!(shadow.access(4096, 4, &by(1, 3, 6), never), None);
@@ -113,10 +165,11 @@ proptest! {
             let bytes = 4u64 << words;
             let offset = segment * SEGMENT;
             let access = |lane: usize| Access {
-                stamp: Stamp::new(time, slot, lane, 7, is_atomic),
+                stamp: Stamp::new(time, slot, lane, 7, is_atomic.then_some(Scope::Device)),
                 group,
                 is_write,
                 limit: Stamp::limit(time.saturating_sub(2)),
+                home: Home::default(),
             };
             // Of other warps what is even is known.
             let ordered = |other: Stamp, _: u32| other.slot() != slot && other.time().is_multiple_of(2);
@@ -128,10 +181,10 @@ proptest! {
                 continue;
             }
             let mut found = [None; 32];
-            if !rows.access_row(offset, bytes, &access(0), ordered) {
-                let offsets = std::array::from_fn(|lane| (offset + bytes * lane as u64) as u32);
+            if !rows.access_row(offset, (bytes, bytes), &access(0), ordered) {
+                let at = |lane: usize| offset + bytes * lane as u64;
                 let ordered = |_, other, group| ordered(other, group);
-                rows.access_lanes(&offsets, u32::MAX, bytes, &access(0), ordered, |lane, conflict| {
+                rows.access_lanes(at, u32::MAX, bytes, &access(0), ordered, |lane, conflict| {
                     found[lane] = Some(conflict);
                 });
             }
@@ -142,6 +195,57 @@ proptest! {
         for index in 0..rows.segments.len() {
             for offset in (index as u64 * SEGMENT..).step_by(4).take(32) {
                 prop_assert_eq!(rows.last_write(offset), lanes.last_write(offset));
+            }
+        }
+    }
+}
+
+/// First word, words as a power of two, and slot of an access by lane 0 of a warp, whether it writes, or a row from there.
+fn parts() -> impl Strategy<Value = Vec<(u64, u32, u32, bool, bool)>> {
+    let at = prop_oneof![(0u64..16).prop_map(|i| 4 * i + 1), 0u64..64];
+    let step = (
+        at,
+        0u32..3,
+        0u32..3,
+        any::<bool>(),
+        prop::bool::weighted(0.3),
+    );
+    prop::collection::vec(step, 1..40)
+}
+
+proptest! {
+    /// Cells for parts of granules find what a cell for every word finds.
+    #[test]
+    fn parts_are_as_words(steps in parts()) {
+        let (mut parts, mut words) = (SharedShadow::new(1024), SharedShadow::new(1024));
+        words.refine(2);
+        for (word, size, slot, is_write, is_row) in steps {
+            let bytes = 4u64 << size;
+            let ordered = |other: Stamp, ()| other.slot() + 1 == slot;
+            if is_row {
+                // A word of every lane, in order or in strides.
+                let offset = word / 32 * SEGMENT + word % (1 << size) * 4;
+                let at = |lane: usize| offset + bytes * lane as u64;
+                let access = |lane: usize| access(slot, lane, is_write);
+                let mut found = [None; 32];
+                if !parts.access_row(offset, (bytes, 4), &access(0), ordered) {
+                    let ordered = |_, other, group| ordered(other, group);
+                    parts.access_lanes(at, u32::MAX, 4, &access(0), ordered, |lane, conflict| {
+                        found[lane] = Some(conflict);
+                    });
+                }
+                for (lane, found) in found.into_iter().enumerate() {
+                    let other = words.access(at(lane), 4, &access(lane), ordered);
+                    prop_assert_eq!(found, other);
+                }
+                continue;
+            }
+            let offset = (word * 4) & !(bytes - 1);
+            let access = access(slot, 0, is_write);
+            let found = parts.access(offset, bytes, &access, ordered);
+            prop_assert_eq!(found, words.access(offset, bytes, &access, ordered));
+            for offset in (0..1024).step_by(4) {
+                prop_assert_eq!(parts.last_write(offset), words.last_write(offset));
             }
         }
     }

@@ -72,6 +72,11 @@ enum What {
         pieces: Vec<(u32, u64, u32)>,
         reduction: Option<BulkReduction>,
     },
+    /// A store that has read its pieces: bytes, each with where they go.
+    Drained {
+        pieces: Vec<(Vec<u8>, u64)>,
+        reduction: Option<BulkReduction>,
+    },
 }
 
 /// Bytes of shared memory that a load fills.
@@ -174,7 +179,7 @@ pub(super) fn arrive_on_copies(
     let pc = 0;
     let mut clock = Clock::default();
     if w.launch.checks.race {
-        clock = warp.clock.clone();
+        clock = warp.past(slot, mask);
     }
     let what = What::Copies {
         rank: warp.rank,
@@ -261,11 +266,28 @@ fn deliver(w: &mut Worker<'_>, g: &mut Group, pending: Pending) {
             pieces,
             reduction,
         } => {
-            for (shared, address, bytes) in pieces {
-                drain(w, g, rank, shared, address, bytes, reduction);
+            for (data, address) in drained(g, rank, &pieces) {
+                write(w, &data, address, reduction);
+            }
+        }
+        What::Drained { pieces, reduction } => {
+            for (data, address) in pieces {
+                write(w, &data, address, reduction);
             }
         }
     }
+}
+
+/// Reads pieces of shared memory of a block, each with where it goes.
+fn drained(g: &Group, rank: usize, pieces: &[(u32, u64, u32)]) -> Vec<(Vec<u8>, u64)> {
+    let shared = &g.blocks[rank].shared;
+    let read = |&(from, address, bytes): &(u32, u64, u32)| {
+        (
+            shared[from as usize..(from + bytes) as usize].to_vec(),
+            address,
+        )
+    };
+    pieces.iter().map(read).collect()
 }
 
 /// Fills a piece of shared memory.
@@ -277,47 +299,54 @@ fn fill(
     reduction: Option<BulkReduction>,
 ) {
     let (start, bytes) = (piece.shared as usize, piece.bytes as usize);
-    let mut data = vec![0; bytes];
-    match piece.source {
+    let Some(BulkReduction {
+        op,
+        ty,
+        bytes: size,
+    }) = reduction
+    else {
+        return bring(w, g, rank, start..start + bytes, &piece.source);
+    };
+    let before = g.blocks[rank].shared[start..start + bytes].to_vec();
+    bring(w, g, rank, start..start + bytes, &piece.source);
+    let shared = &mut g.blocks[rank].shared;
+    for at in (0..bytes).step_by(usize::from(size)) {
+        let old = word(&before, at, size);
+        let new = atomic::update(op, ty, size, old, word(shared, start + at, size));
+        set_word(shared, start + at, size, new);
+    }
+}
+
+/// Copies what comes from somewhere to a range of a block's shared memory.
+fn bring(w: &mut Worker<'_>, g: &mut Group, rank: usize, range: Range<usize>, source: &Source) {
+    match *source {
         Source::Global(address) | Source::Tf32(address) => {
+            let to = &mut g.blocks[rank].shared[range];
             if let Some(allocation) = w.launch.memory.find(address, &mut w.hint) {
-                allocation.read(address - allocation.base, &mut data);
+                let offset = address - allocation.base;
+                match <&mut [u8; 16]>::try_from(&mut *to) {
+                    // What a swizzle leaves together.
+                    Ok(chunk) if offset.is_multiple_of(8) => {
+                        *chunk = bytemuck::cast(allocation.load_range::<2>(offset));
+                    }
+                    _ => allocation.read(offset, to),
+                }
             }
-            if let Source::Tf32(_) = piece.source {
-                for at in (0..bytes).step_by(4) {
-                    let rounded = round_to_tf32(word(&data, at, 4) as u32);
-                    set_word(&mut data, at, 4, u64::from(rounded));
+            if let Source::Tf32(_) = source {
+                for at in (0..to.len()).step_by(4) {
+                    let rounded = round_to_tf32(word(to, at, 4) as u32);
+                    set_word(to, at, 4, u64::from(rounded));
                 }
             }
         }
         Source::Shared(from, at) => {
-            data.copy_from_slice(&g.blocks[from].shared[at as usize..at as usize + bytes]);
+            let from = g.blocks[from].shared[at as usize..][..range.len()].to_vec();
+            g.blocks[rank].shared[range].copy_from_slice(&from);
         }
         Source::Fill(pattern) => {
-            for (byte, value) in data
-                .iter_mut()
-                .zip(pattern.to_le_bytes().into_iter().cycle())
-            {
+            let to = g.blocks[rank].shared[range].iter_mut();
+            for (byte, value) in to.zip(pattern.to_le_bytes().into_iter().cycle()) {
                 *byte = value;
-            }
-        }
-    }
-    let shared = &mut g.blocks[rank].shared;
-    match reduction {
-        None => shared[start..start + bytes].copy_from_slice(&data),
-        Some(BulkReduction {
-            op,
-            ty,
-            bytes: size,
-        }) => {
-            for at in (0..bytes).step_by(usize::from(size)) {
-                let old = word(shared, start + at, size);
-                set_word(
-                    shared,
-                    start + at,
-                    size,
-                    atomic::update(op, ty, size, old, word(&data, at, size)),
-                );
             }
         }
     }
@@ -331,17 +360,8 @@ fn round_to_tf32(bits: u32) -> u32 {
     (bits + 0xfff + (bits >> 13 & 1)) & !0x1fff
 }
 
-/// Writes a piece of shared memory to global memory.
-fn drain(
-    w: &mut Worker<'_>,
-    g: &Group,
-    rank: usize,
-    shared: u32,
-    address: u64,
-    bytes: u32,
-    reduction: Option<BulkReduction>,
-) {
-    let data = &g.blocks[rank].shared[shared as usize..(shared + bytes) as usize];
+/// Writes what was read from shared memory to global memory.
+fn write(w: &mut Worker<'_>, data: &[u8], address: u64, reduction: Option<BulkReduction>) {
     let Some(allocation) = w.launch.memory.find(address, &mut w.hint) else {
         return;
     };
@@ -353,13 +373,13 @@ fn drain(
             ty,
             bytes: size,
         }) => {
-            for at in (0..bytes as usize).step_by(usize::from(size)) {
+            for at in (0..data.len()).step_by(usize::from(size)) {
                 let value = word(data, at, size);
                 allocation.update(offset + at as u64, size, |old| {
                     atomic::update(op, ty, size, old, value)
                 });
             }
-            allocation.define(offset, u64::from(bytes));
+            allocation.define(offset, data.len() as u64);
         }
     }
 }
@@ -405,10 +425,10 @@ pub(super) fn execute(
             }
             Ok(())
         }
-        // To have been read and to be written are one here: both as late as the wait allows.
-        BulkOp::Wait { keep, .. } => {
+        BulkOp::Wait { keep, read } => {
             for lane in lanes(mask) {
-                wait(w, g, warp, lane as u32, Some(keep));
+                let until = if read { Until::Read } else { Until::Written };
+                wait(w, g, warp, lane as u32, Some(keep), until);
             }
             Ok(())
         }
@@ -472,10 +492,31 @@ fn started(w: &mut Worker<'_>, g: &mut Group, warp: &mut Warp) {
     }
 }
 
-/// Makes the copies of a thread's groups but for the newest; without a number, all of them.
-fn wait(w: &mut Worker<'_>, g: &mut Group, warp: &mut Warp, lane: u32, keep: Option<u32>) {
+/// What is waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Until {
+    /// `.read`: the copies have read shared memory. Nobody may yet read what they write.
+    Read,
+    Written,
+}
+
+/// Waits for the copies of a thread's groups but for the newest; without a number, for all of them. They happen now and not
+/// before.
+fn wait(
+    w: &mut Worker<'_>,
+    g: &mut Group,
+    warp: &mut Warp,
+    lane: u32,
+    keep: Option<u32>,
+    until: Until,
+) {
     let slot = g.slot(warp.rank, warp.index);
     let committed = g.bulk.groups.get(&(slot, lane)).copied().unwrap_or(0);
+    let mut known = Clock::default();
+    if w.launch.checks.race {
+        known = Clock::new(g.index, g.warps());
+    }
+    let mut any = false;
     let mut index = 0;
     while index < g.bulk.pending.len() {
         let pending = &g.bulk.pending[index];
@@ -484,14 +525,31 @@ fn wait(w: &mut Worker<'_>, g: &mut Group, warp: &mut Warp, lane: u32, keep: Opt
             (Some(keep), Some(group)) => group + keep < committed,
             (Some(_), None) => false,
         };
-        if (pending.slot, pending.lane) == (slot, lane) && pending.barrier.is_none() && is_due {
-            let pending = g.bulk.pending.remove(index);
-            let time = pending.time;
-            deliver(w, g, pending);
-            warp.clock.raise(g.async_slot(Async::Store, slot), time + 1);
-        } else {
+        let is_own = (pending.slot, pending.lane) == (slot, lane) && pending.barrier.is_none();
+        let is_new = until == Until::Written || matches!(pending.what, What::Store { .. });
+        if !(is_own && is_due && is_new) {
             index += 1;
+            continue;
         }
+        any = true;
+        known.raise(g.async_slot(Async::Store, slot), pending.time + 1);
+        if until == Until::Written {
+            known.raise(g.async_slot(Async::Written, slot), pending.time + 1);
+            let pending = g.bulk.pending.remove(index);
+            deliver(w, g, pending);
+        } else if let What::Store {
+            rank,
+            ref pieces,
+            reduction,
+        } = pending.what
+        {
+            let pieces = drained(g, rank, pieces);
+            g.bulk.pending[index].what = What::Drained { pieces, reduction };
+            w.changes += 1;
+        }
+    }
+    if any {
+        warp.acquire(&known, slot, 1 << lane);
     }
 }
 
@@ -502,7 +560,10 @@ pub(super) fn before_exit(w: &mut Worker<'_>, g: &mut Group, warp: &mut Warp, ma
         let own = |pending: &&Pending| {
             (pending.slot, pending.lane) == (slot, lane as u32) && pending.barrier.is_none()
         };
-        if let Some(pending) = g.bulk.pending.iter().find(own) {
+        // What has left shared memory may still be on its way.
+        let is_bound =
+            |pending: &&Pending| own(pending) && !matches!(pending.what, What::Drained { .. });
+        if let Some(pending) = g.bulk.pending.iter().find(is_bound) {
             let (pc, (block, thread)) = (pending.pc, pending.thread);
             if w.launch.checks.race {
                 w.findings.add(
@@ -512,7 +573,9 @@ pub(super) fn before_exit(w: &mut Worker<'_>, g: &mut Group, warp: &mut Warp, ma
                     Instance::new(block, thread),
                 );
             }
-            wait(w, g, warp, lane as u32, None);
+        }
+        if g.bulk.pending.iter().any(|pending| own(&pending)) {
+            wait(w, g, warp, lane as u32, None, Until::Written);
         }
     }
     if g.blocks[warp.rank].threads != mask.count_ones() {
@@ -560,7 +623,7 @@ fn push(
     pc: u32,
 ) {
     if let What::Load { rank, pieces, .. } = &what {
-        for piece in pieces.clone() {
+        for piece in pieces {
             mark(g, *rank, piece.shared..piece.shared + piece.bytes, true);
         }
     }

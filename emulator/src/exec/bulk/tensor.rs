@@ -193,26 +193,35 @@ pub(super) fn tensor(
             add(end.max(begin)..last, Source::Fill(map.fill.pattern()));
         }
     }
-    for (rank, barrier) in destinations(g, warp, way, target, barrier, r, lane) {
+    let checks = w.launch.checks;
+    let write = Site {
+        is_write: true,
+        ..site
+    };
+    let destinations = destinations(g, warp, way, target, barrier, r, lane);
+    let count = destinations.len();
+    for (index, (rank, barrier)) in destinations.into_iter().enumerate() {
         if let Some(barrier) = barrier {
             mbarrier::check_signal(w, g, warp, rank, barrier, lane, pc);
         }
-        for piece in &pieces {
-            shared(
-                w,
-                g,
-                warp,
-                rank,
-                piece.shared..piece.shared + piece.bytes,
-                Site {
-                    is_write: true,
-                    ..site
-                },
-            )?;
+        if checks.memory || checks.init || checks.race {
+            for piece in &pieces {
+                let range = piece.shared..piece.shared + piece.bytes;
+                shared(w, g, warp, rank, range, write)?;
+            }
+        } else {
+            // The pieces are parts of this.
+            let range = start..start + map.shared_bytes() as u32;
+            shared(w, g, warp, rank, range, write)?;
         }
+        let pieces = if index + 1 == count {
+            std::mem::take(&mut pieces)
+        } else {
+            pieces.clone()
+        };
         let what = What::Load {
             rank,
-            pieces: pieces.clone(),
+            pieces,
             bytes: map.tile_bytes(),
             reduction: None,
         };

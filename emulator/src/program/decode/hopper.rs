@@ -581,7 +581,9 @@ pub(super) fn setmaxnreg(b: &mut Builder<'_>, m: Modifiers<'_>, o: &[Operand]) -
     m.only(&["inc", "dec", "sync", "aligned"])?;
     match o.first() {
         Some(Operand::Int(count)) if (24..=256).contains(count) && count.is_multiple_of(8) => {
-            b.emit(Op::SetMaxRegisters, &[], &[]);
+            let count = *count as u32;
+            let increases = m.has("inc");
+            b.emit(Op::SetMaxRegisters { count, increases }, &[], &[]);
             Ok(())
         }
         _ => Err("a register count that is not a multiple of 8 from 24 to 256".into()),

@@ -6,7 +6,7 @@ use super::{
     predicate_destination, predicate_source, register_width, source,
 };
 use crate::program::builder::{Builder, RegKind};
-use crate::program::op::{Access, Atomic, AtomicType, Fence, Op, Order, Space, Width};
+use crate::program::op::{Access, Atomic, AtomicType, Fence, Op, Order, Scope, Space, Width};
 use crate::ptx::ast::Operand;
 use crate::ptx::parser::type_bytes;
 
@@ -39,6 +39,17 @@ fn order(m: Modifiers<'_>) -> Order {
         }
     }
     Order::Weak
+}
+
+/// Without one it is the device; what is volatile reaches all of the system.
+fn scope(m: Modifiers<'_>) -> Scope {
+    if m.has("cta") {
+        Scope::Block
+    } else if m.has("cluster") {
+        Scope::Cluster
+    } else {
+        Scope::Device
+    }
 }
 
 const MEMORY_MODIFIERS: &[&str] = &[
@@ -133,6 +144,7 @@ fn access(b: &mut Builder<'_>, m: Modifiers<'_>, data: &Operand) -> Result<Acces
         } else {
             order(m)
         },
+        scope: scope(m),
         offset: 0,
     })
 }
@@ -284,6 +296,7 @@ pub(super) fn atom(b: &mut Builder<'_>, returns: bool, m: Modifiers<'_>, o: &[Op
             signed: false,
             width,
             order,
+            scope: scope(m),
             offset: offset.wrapping_add(part as i64 * i64::from(bytes)),
         };
         b.emit(
@@ -404,7 +417,7 @@ pub(super) fn fence(b: &mut Builder<'_>, m: Modifiers<'_>) -> Decoded {
     } else if m.has("mbarrier_init") {
         Fence::Initialisation
     } else {
-        Fence::Memory
+        Fence::Memory(scope(m))
     };
     b.emit(Op::Fence(kind), &[], &[]);
     Ok(())

@@ -3,7 +3,7 @@
 use super::data::vector;
 use super::{Decoded, Modifiers, address, destination, elements, operand, source};
 use crate::program::builder::Builder;
-use crate::program::op::{Access, Accumulator, Element, Mma, Op, Order, Space, Width};
+use crate::program::op::{Access, Accumulator, Element, Mma, Op, Order, Scope, Space, Width};
 use crate::ptx::ast::Operand;
 
 pub(super) fn element(ty: &str) -> Option<Element> {
@@ -141,6 +141,7 @@ fn matrix_access(space: Space, offset: i64, wide: bool) -> Access {
         signed: false,
         width: Width::B32,
         order: Order::Weak,
+        scope: Scope::Device,
         offset,
     }
 }

@@ -3,6 +3,25 @@
 use super::super::fragment::columns_k_major;
 use super::super::*;
 
+/// A warp whose registers are D's, in order.
+pub(super) fn tile<'a>(a: &'a Rows, registers: &'a mut [[u32; 32]]) -> Tile<'a> {
+    const IN_ORDER: [u32; 128] = {
+        let mut rows = [0; 128];
+        let mut row = 0;
+        while row < 128 {
+            rows[row] = row as u32;
+            row += 1;
+        }
+        rows
+    };
+    Tile {
+        a,
+        accumulators: &IN_ORDER[..registers.len()],
+        registers,
+        mask: u32::MAX,
+    }
+}
+
 /// One matrix product in plain layouts, elements and accumulators as bits.
 #[derive(Debug, Clone)]
 pub(super) struct Case {
@@ -199,25 +218,15 @@ impl Case {
 
     pub(super) fn wgmma(&self, shape: &Wgmma, scale_d: bool) -> Vec<u32> {
         let mut d = self.c_registers();
-        wgmma(
-            shape,
-            &[self.rows()],
-            &[self.columns()],
-            scale_d,
-            &mut [&mut d],
-        );
+        let a = self.rows();
+        wgmma(shape, &[self.columns()], scale_d, &mut [tile(&a, &mut d)]);
         self.unpack(&d)
     }
 
     pub(super) fn wgmma_plain(&self, shape: &Wgmma) -> Vec<u32> {
         let mut d = self.c_registers();
-        wgmma_on::<Plain>(
-            shape,
-            &[self.rows()],
-            &[self.columns()],
-            true,
-            &mut [&mut d],
-        );
+        let a = self.rows();
+        wgmma_on::<Plain>(shape, &[self.columns()], true, &mut [tile(&a, &mut d)]);
         self.unpack(&d)
     }
 

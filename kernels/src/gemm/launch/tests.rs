@@ -1,7 +1,6 @@
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use proptest::prelude::*;
-use stepscope_device::nvrtc::{Compiler, Options, Program};
 use stepscope_emulator::count::Counters;
 
 use super::super::choose::{SKINNY_STEP, TILES, WIDTHS};
@@ -225,10 +224,9 @@ fn any_shape() {
     }
 }
 
-/// Bytes that must cross memory. The cost model takes the bias for one in the type of activations; here it is `f32`.
+/// Bytes that must cross memory.
 fn bytes([m, n, k]: [usize; 3], bias: bool) -> u64 {
-    let cost = gemm::cost(m, n, k, bias, DType::BF16, DType::BF16);
-    cost.weight_bytes + cost.activation_bytes + if bias { 2 * n as u64 } else { 0 }
+    gemm::cost(m, n, k, bias, DType::BF16, DType::BF16).bytes()
 }
 
 /// Whole tiles: the FLOPs are those of the product, and memory is used without waste.
@@ -323,71 +321,4 @@ fn broken_tiles_multiply_what_whole_ones_do() {
         let counted = flops([m - 2, n + 1, 200], skinny(index, 200));
         assert_eq!(counted, 2 * (m * 2 * n * 256) as u64, "{width:?}");
     }
-}
-
-/// Every source with all its instances.
-fn programs(element: &str) -> [Program; 4] {
-    let mut instances = [const { Vec::new() }; 4];
-    for aligned in [true, false] {
-        for tile in TILES
-            .into_iter()
-            .filter(|&tile| aligned || tile == TILES[3])
-        {
-            instances[0].push(mma_instance(element, tile, aligned));
-        }
-        for width in WIDTHS
-            .into_iter()
-            .filter(|&width| aligned || width == WIDTHS[3])
-        {
-            instances[1].push(skinny_instance(element, width, aligned));
-        }
-        for rows in [1, 2] {
-            instances[2].push(gemv_instance(element, rows, aligned));
-        }
-    }
-    instances[3] = [1, 4].map(|vector| reduce_instance(element, vector)).into();
-    let mut instances = instances.into_iter();
-    [&MMA, &SKINNY, &GEMV, &REDUCE].map(|source| {
-        let program = Program::new(source.name, source.text)
-            .header("prelude.cuh", include_str!("../../cuda/prelude.cuh"))
-            .options(Options {
-                line_info: true,
-                ..Options::default()
-            });
-        instances
-            .next()
-            .unwrap()
-            .into_iter()
-            .fold(program, Program::kernel)
-    })
-}
-
-fn check_machine_code(architectures: &[&str], elements: &[&str]) {
-    let compiler = match Compiler::open() {
-        Ok(compiler) => compiler,
-        Err(error) => return println!("skipped: {error}"),
-    };
-    for arch in architectures {
-        for program in elements.iter().flat_map(|element| programs(element)) {
-            let compiled = compiler.compile(&program, arch.parse().unwrap()).unwrap();
-            assert_eq!(compiled.facts.warnings, [], "{}", program.name);
-            assert_eq!(compiled.facts.report.advisories, [], "{}", program.name);
-            assert_eq!(
-                compiled.facts.report.kernels.len(),
-                program.expressions.len()
-            );
-            for kernel in &compiled.facts.report.kernels {
-                println!("{arch} {} {} registers", kernel.name, kernel.registers);
-                assert!(
-                    !kernel.spills() && kernel.stack_bytes == 0,
-                    "{arch}: {kernel:?}"
-                );
-            }
-        }
-    }
-}
-
-#[test]
-fn no_registers_spill() {
-    check_machine_code(&["sm_90a"], &["bf16"]);
 }

@@ -1,0 +1,70 @@
+//! `stepscope kernel prebuild`.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use stepscope_device::nvrtc::{Arch, Cache, Compiler};
+use stepscope_kernels::DType;
+use stepscope_kernels::cuda::catalog::{self, Family};
+
+use crate::args::kernel::Prebuild;
+use crate::output::{Failure, print_stderr};
+
+/// A kernel, a storage type and an architecture: one program.
+type Job = (&'static Family, DType, Arch);
+
+pub(super) fn run(args: &Prebuild) -> Result<(), Failure> {
+    let mut archs = Vec::new();
+    for text in &args.arch {
+        let arch: Arch = text
+            .parse()
+            .map_err(|e| Failure::input(format!("--arch {text}: {e}")))?;
+        if !arch.is_real() {
+            return Err(Failure::input(format!(
+                "--arch {text}: a virtual architecture has no machine code; use one such as sm_90a"
+            )));
+        }
+        archs.push(arch);
+    }
+    let jobs: Vec<Job> = archs
+        .iter()
+        .flat_map(|&arch| {
+            let of_arch = |dtype| catalog::families().map(move |family| (family, dtype, arch));
+            of_arch(DType::BF16).chain(of_arch(DType::F16))
+        })
+        .collect();
+    let kept = Cache::in_folder(&args.out);
+    let next = AtomicUsize::new(0);
+    let work = || -> Result<(), Failure> {
+        // One compiler compiles one program at a time.
+        let compiler = Compiler::open().map_err(|e| Failure::Run(e.into()))?;
+        while let Some(&(family, dtype, arch)) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let program = family.all(dtype);
+            let compiled = match Cache::for_this_user() {
+                Some(cache) => compiler.compile_cached(&program, arch, &cache),
+                None => compiler.compile(&program, arch),
+            };
+            let compiled = compiled.map_err(|e| Failure::Run(e.into()))?;
+            kept.prebuild(&program, arch, &compiled)
+                .map_err(|e| Failure::Run(e.into()))?;
+        }
+        Ok(())
+    };
+    let threads = thread::available_parallelism().map_or(1, usize::from);
+    thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        let ended = workers.into_iter().map(|worker| worker.join());
+        ended
+            .map(|end| end.unwrap_or_else(|_| Err(Failure::run("a compiling thread panicked"))))
+            .collect::<Result<Vec<()>, Failure>>()
+    })?;
+    let usage = kept.usage();
+    print_stderr(&format!(
+        "{}: {} programs for {}, {:.1} MB",
+        args.out.display(),
+        usage.files,
+        args.arch.join(", "),
+        usage.bytes as f64 / 1e6
+    ));
+    Ok(())
+}

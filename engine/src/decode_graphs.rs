@@ -1,0 +1,130 @@
+//! Decode steps as recorded graphs.
+//!
+//! A graph holds the forward pass of a decode step: all layers, and the logits. What differs from step to step lies in
+//! buffers, so that one graph serves all steps of a batch size, as long as no launch depends on how long the requests are.
+//! One does: decode attention cuts long requests into ranges, more of them the longer they are. So lengths are rounded up
+//! to powers of two, and there is a graph for each. Steps that replay no graph use the rounded length too: the results are
+//! the same, bit for bit.
+//!
+//! Sampling is not in the graph: its random numbers are of the step.
+
+use std::collections::HashMap;
+
+use stepscope_kernels::Backend;
+use stepscope_profiler::{Level, Operation, Phase, Recorder, StepKind};
+
+use crate::Error;
+use crate::batch::{HostBatch, StepIndices};
+use crate::forward::{Buffers, Chunk, Forward};
+
+/// Requests of up to this many positions share a graph: attention does not cut them.
+const SHORTEST_BOUND: usize = 128;
+
+/// What `len` positions are rounded up to, where no request has more than `longest`.
+pub(crate) fn kv_len_bound(len: usize, longest: usize) -> usize {
+    len.next_power_of_two()
+        .max(SHORTEST_BOUND)
+        .min(longest.max(len))
+}
+
+/// A recorded forward pass.
+#[derive(Debug)]
+pub(crate) struct DecodeGraph<B: Backend> {
+    pub(crate) graph: B::Graph,
+    /// What it does, in order.
+    operations: Vec<Operation>,
+}
+
+impl<B: Backend> DecodeGraph<B> {
+    /// Its operations, for a step whose requests are as long as those of `chunk`.
+    pub(crate) fn operations<'a>(
+        &'a self,
+        forward: &Forward<B>,
+        chunk: &Chunk<'_, B>,
+    ) -> impl Iterator<Item = Operation> + 'a {
+        let attention = forward.attention_work(chunk);
+        self.operations.iter().map(move |operation| Operation {
+            work: match operation.name.as_ref() {
+                Forward::<B>::ATTENTION => attention,
+                _ => operation.work,
+            },
+            ..operation.clone()
+        })
+    }
+}
+
+/// The graphs recorded so far, by number of requests and bound of their lengths.
+#[derive(Debug)]
+pub(crate) struct DecodeGraphs<B: Backend>(HashMap<(usize, usize), DecodeGraph<B>>);
+
+impl<B: Backend> DecodeGraphs<B> {
+    pub(crate) fn new() -> DecodeGraphs<B> {
+        DecodeGraphs(HashMap::new())
+    }
+
+    pub(crate) fn get(&self, requests: usize, kv_len_bound: usize) -> Option<&DecodeGraph<B>> {
+        self.0.get(&(requests, kv_len_bound))
+    }
+
+    /// Records the graph for `requests` requests of up to `kv_len_bound` positions, unless it is there. Nothing runs.
+    ///
+    /// # Errors
+    /// When a kernel cannot be had, or the device refuses.
+    #[allow(clippy::too_many_arguments)] // the parts of a runner, which it lends one by one
+    pub(crate) fn record(
+        &mut self,
+        requests: usize,
+        kv_len_bound: usize,
+        max_pages: usize,
+        page_size: usize,
+        forward: &Forward<B>,
+        indices: &StepIndices<B>,
+        kv: &mut B::KvPool,
+        buffers: &mut Buffers<B>,
+    ) -> Result<(), Error> {
+        if self.0.contains_key(&(requests, kv_len_bound)) {
+            return Ok(());
+        }
+        let host = HostBatch::of_decode(requests, kv_len_bound, max_pages);
+        let mut recorder = Recorder::new(Level::Operations).counting(forward.backend.launches());
+        let mut operations = Vec::new();
+        let mut failure = None;
+        let mut work = || {
+            recorder.begin_step(StepKind::Decode, 0, requests);
+            let done = recorder.phase(Phase::Forward, |recorder| {
+                let chunk = host.chunk(StepKind::Decode, indices, page_size, 0);
+                forward.layers(&chunk, kv, buffers, recorder)?;
+                forward.logits(requests, buffers, recorder)
+            });
+            operations = recorder.end_step().operations;
+            done.map_err(|error| {
+                let message = error.to_string();
+                failure = Some(error);
+                stepscope_kernels::Error::shape(message)
+            })
+        };
+        let recorded = forward.backend.record(&mut work);
+        if let Some(error) = failure {
+            return Err(error);
+        }
+        let graph = recorded?;
+        let graph = DecodeGraph { graph, operations };
+        self.0.insert((requests, kv_len_bound), graph);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_are_rounded_up_to_few_bounds() {
+        let bounds: Vec<usize> = [1, 128, 129, 1000, 1024, 1025, 1500, 1600]
+            .iter()
+            .map(|&len| kv_len_bound(len, 1500))
+            .collect();
+        assert_eq!(bounds, [128, 128, 256, 1024, 1024, 1500, 1500, 1600]);
+        assert_eq!(kv_len_bound(3, 10), 10);
+    }
+}
