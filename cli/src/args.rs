@@ -6,6 +6,7 @@ pub(crate) mod kernel;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use stepscope_emulator::check::Checks;
 use stepscope_engine::sglang::Compat;
 use stepscope_kernels::DType;
 
@@ -510,6 +511,19 @@ pub(crate) enum Check {
     None,
 }
 
+impl Check {
+    /// What a list of groups turns on.
+    pub(crate) fn checks(list: &[Check]) -> Checks {
+        let has = |check| list.contains(&check) || list.contains(&Check::All);
+        Checks {
+            memory: has(Check::Memory),
+            init: has(Check::Init),
+            sync: has(Check::Sync),
+            race: has(Check::Race),
+        }
+    }
+}
+
 /// A size along three axes; those left out are 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Extent(pub(crate) [u32; 3]);
@@ -568,6 +582,17 @@ pub(crate) enum Device {
     Cpu,
     Cuda { ordinal: usize },
     Emulated,
+}
+
+impl std::fmt::Display for Device {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Device::Auto => f.write_str("auto"),
+            Device::Cpu => f.write_str("cpu"),
+            Device::Cuda { ordinal } => write!(f, "cuda:{ordinal}"),
+            Device::Emulated => f.write_str("emulated"),
+        }
+    }
 }
 
 impl std::str::FromStr for Device {

@@ -12,13 +12,8 @@ use stepscope_emulator::{
 };
 
 use crate::args;
+use crate::device::emulated_driver;
 use crate::output::{Failure, print_stderr, write_stdout};
-
-/// The driver within this program.
-pub(crate) fn emulated_driver() -> Result<Arc<Driver>, stepscope_device::Error> {
-    // SAFETY: the emulator's functions have the signatures and the meaning of cuda.h, and are part of this program.
-    unsafe { Driver::emulated(stepscope_emulator::driver::symbol) }
-}
 
 /// What became of a case.
 #[derive(Debug)]

@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use stepscope_device::driver::{Context, Driver};
 use stepscope_device::{Error, Kind};
-use stepscope_emulator::check::Checks;
-use stepscope_emulator::driver::{Configuration, LaunchReport, configure, take_reports};
+use stepscope_emulator::driver::{Configuration, LaunchReport, configure, symbol, take_reports};
 use stepscope_engine::Instruments;
 use stepscope_engine::model::Model;
 use stepscope_kernels::cuda::Cuda;
@@ -13,7 +12,6 @@ use stepscope_kernels::{Backend, DType};
 use stepscope_profiler::{Clock, EventClock, Launch, Record};
 
 use crate::args::{Check, Device, ModelArgs};
-use crate::conformance::emulated_driver;
 use crate::emulate;
 use crate::output::{Failure, print_stderr};
 use crate::progress::Bar;
@@ -36,6 +34,12 @@ pub(crate) trait Work {
         model: &Model,
         instruments: Instruments<'_>,
     ) -> Result<(), Failure>;
+}
+
+/// The driver within this program.
+pub(crate) fn emulated_driver() -> Result<Arc<Driver>, Error> {
+    // SAFETY: the emulator's functions have the signatures and the meaning of cuda.h, and are part of this program.
+    unsafe { Driver::emulated(symbol) }
 }
 
 /// The GPU that was asked for; none for the CPU.
@@ -79,15 +83,9 @@ fn first_gpu() -> Result<Option<Gpu>, Failure> {
 
 fn configure_emulated(check: &[Check]) -> Result<(), Failure> {
     let from_environment = Configuration::from_environment().map_err(Failure::input)?;
-    let has = |one| check.contains(&one) || check.contains(&Check::All);
     let checks = match check.is_empty() {
         true => from_environment.checks,
-        false => Checks {
-            memory: has(Check::Memory),
-            race: has(Check::Race),
-            sync: has(Check::Sync),
-            init: has(Check::Init),
-        },
+        false => Check::checks(check),
     };
     configure(Configuration {
         checks,

@@ -5,6 +5,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -139,11 +140,14 @@ impl Work for Measuring<'_> {
             args,
             options,
             runner_options,
-            place,
+            mut place,
             mut files,
             bar,
         } = self;
+        let start = Instant::now();
         let mut runner = Runner::watched(backend, model, &runner_options, instruments)?;
+        // A device with memory of its own has the weights only now.
+        place.load_s += start.elapsed().as_secs_f64();
         let mut record = new_record(place, model, &runner, &runner_options, &options);
         let stop = stop_on_interrupt();
         let mut console = Console {

@@ -4,30 +4,12 @@
 
 mod support;
 
-use std::path::{Path, PathBuf};
-
 use serde_json::Value;
-use stepscope_device::nvrtc::Compiler;
-use support::{Ran, Stepscope};
+use support::{Ran, Stepscope, fixture, has_compiler};
 
 /// A model small enough for the emulated device, with heads as the CUDA kernels take them.
 const SMALL: &str = r#"{"num_hidden_layers": 2, "vocab_size": 256, "hidden_size": 128, "intermediate_size": 192,
     "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 64, "max_position_embeddings": 512}"#;
-
-/// Whether kernels can be compiled; it is said where not.
-fn has_compiler() -> bool {
-    match Compiler::open() {
-        Ok(_) => true,
-        Err(error) => {
-            println!("skipped: {error}");
-            false
-        }
-    }
-}
-
-fn mini_qwen2() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../engine/tests/fixtures/models/mini-qwen2")
-}
 
 fn one_batch(stepscope: &Stepscope, args: &[&str], variables: &[(&str, &str)]) -> Ran {
     let mut all = vec![
@@ -45,12 +27,12 @@ fn one_batch(stepscope: &Stepscope, args: &[&str], variables: &[(&str, &str)]) -
 }
 
 fn tokens(stepscope: &Stepscope, variables: &[(&str, &str)]) -> Vec<Value> {
-    let model = mini_qwen2();
+    let model = fixture("mini-qwen2");
     let ids = stepscope.path("ids.json");
     let mut command = stepscope.command(&[
         "generate",
         "--model-path",
-        model.to_str().unwrap(),
+        &model,
         "--prompt-ids",
         ids.to_str().unwrap(),
         "--max-new-tokens",

@@ -4,25 +4,7 @@
 
 mod support;
 
-use std::path::Path;
-
-use stepscope_device::nvrtc::Compiler;
-use support::Stepscope;
-
-fn has_compiler() -> bool {
-    match Compiler::open() {
-        Ok(_) => true,
-        Err(error) => {
-            println!("skipped: {error}");
-            false
-        }
-    }
-}
-
-fn fixtures() -> String {
-    let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("../engine/tests/fixtures/models");
-    models.display().to_string()
-}
+use support::{Stepscope, fixture, has_compiler};
 
 #[test]
 fn every_stage_works_and_leaves_its_result() {
@@ -30,7 +12,7 @@ fn every_stage_works_and_leaves_its_result() {
         return;
     }
     let stepscope = Stepscope::new();
-    let fixtures = fixtures();
+    let fixtures = fixture("");
     let ran = stepscope
         .run(&[
             "gpu-check",

@@ -571,8 +571,8 @@ impl<B: Backend> Runner<B> {
         };
         let chunk = host.chunk(StepKind::Decode, indices, kv_allocator.page_size(), 0);
         recorder.phase(Phase::Forward, |recorder| {
-            // SAFETY: everything it was recorded with is made with this runner and goes with it.
-            unsafe { forward.backend.replay(&graph.graph)? };
+            // Everything it was recorded with is made with this runner and goes with it.
+            forward.backend.replay(&graph.graph)?;
             recorder.replayed(graph.operations(forward, &chunk));
             Ok::<(), Error>(())
         })?;

@@ -200,7 +200,10 @@ fn a_crash_that_shows_later_says_how_to_find_the_kernel() {
 #[test]
 fn a_step_allocates_nothing_and_waits_at_its_ends_only() {
     for cuda_graph in [false, true] {
+        ALLOCATIONS.store(0, Ordering::SeqCst);
         with_runner(cuda_graph, |mut runner| {
+            // The runner's own memory is counted, so that of a step would be.
+            assert!(ALLOCATIONS.load(Ordering::SeqCst) > 20);
             let counted = |what: &str, step: &mut dyn FnMut()| {
                 ALLOCATIONS.store(0, Ordering::SeqCst);
                 WAITS.store(0, Ordering::SeqCst);

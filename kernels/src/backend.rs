@@ -143,14 +143,12 @@ pub trait Backend: fmt::Debug {
     /// Those of `work`; the device has no graphs.
     fn record(&self, work: &mut dyn FnMut() -> Result<(), Error>) -> Result<Self::Graph, Error>;
 
-    /// Does what was recorded.
+    /// Does what was recorded. The buffers, matrices, vectors, tables and pools of the recorded operations must still be
+    /// there: as their shapes, callers keep that.
     ///
     /// # Errors
     /// The device refused.
-    ///
-    /// # Safety
-    /// All buffers, matrices, vectors, tables and pools of the recorded operations must still be there.
-    unsafe fn replay(&self, graph: &Self::Graph) -> Result<(), Error>;
+    fn replay(&self, graph: &Self::Graph) -> Result<(), Error>;
 
     /// [`crate::embedding`]: row `ids[t]` of `table` into row `t` of `out` `[tokens, cols]`.
     fn embedding(

@@ -7,8 +7,8 @@
 
 use std::fmt;
 
-use crate::cuda::{Cuda, CudaBuffer, CudaKvPool};
-use crate::philox::{philox4x32_10, unit_f32};
+use crate::cuda::{Cuda, CudaBuffer, CudaKvPool, round, widen};
+use crate::philox;
 use crate::sample::SamplingParams;
 use crate::{
     AttentionBatch, Backend, Cpu, CpuBuffer, CpuKvPool, DType, Error, HostTensor, QkvLayout,
@@ -46,7 +46,7 @@ pub enum Case {
         tokens: usize,
         layout: QkvLayout,
     },
-    /// `(query rows, positions)` of each request; those of one query row each run as decode too.
+    /// `(query rows, positions)` of each request, all of one query row where it is decode's.
     Attention {
         layout: QkvLayout,
         requests: Vec<(usize, usize)>,
@@ -333,17 +333,13 @@ impl Probe for Cuda {
 
 /// Numbers in [-1, 1) as the storage type has them, the same for the same seed.
 fn numbers(seed: u64, len: usize, dtype: DType) -> Vec<f32> {
-    let words = (0..len.div_ceil(4)).flat_map(|i| philox4x32_10([i as u32, 0, 0, 0], seed));
-    let values = words.take(len).map(|word| unit_f32(word) * 2.0 - 1.0);
+    let values = philox::numbers(seed, len).into_iter();
     values.map(|x| stored(x, dtype)).collect()
 }
 
+/// A number after a way through the storage type, which is a 16-bit one.
 fn stored(x: f32, dtype: DType) -> f32 {
-    match dtype {
-        DType::F16 => half::f16::from_f32(x).to_f32(),
-        DType::BF16 => half::bf16::from_f32(x).to_f32(),
-        DType::F32 => x,
-    }
+    widen(round(x, dtype), dtype)
 }
 
 /// A matrix of random weights, each about `1 / sqrt(cols)`.
@@ -355,7 +351,7 @@ fn matrix<B: Backend>(
     dtype: DType,
 ) -> Result<B::Matrix, Error> {
     let scale = 1.0 / (cols as f32).sqrt();
-    let values = numbers(seed, rows * cols, DType::F32);
+    let values = philox::numbers(seed, rows * cols);
     let values = values.into_iter().map(|x| x * scale).collect();
     b.matrix(&[HostTensor::from_f32_as(dtype, &[rows, cols], values)?])
 }

@@ -2,7 +2,8 @@
 //!
 //! One operation is one module. It holds, top down: what the operation computes (formula, shapes, what bounds it), its
 //! CPU reference, its cost model and its tests. A forward pass is written once over the [`Backend`] trait, whose methods
-//! are these operations; [`Cpu`] implements it with the references, on all cores.
+//! are these operations; [`Cpu`] implements it with the references, on all cores, and [`cuda::Cuda`] with CUDA kernels, on a
+//! GPU or the emulated device.
 //!
 //! The types to know: [`Backend`] (what a step is written over), [`HostTensor`] (a weight in host memory, in its own
 //! data type) and [`Cost`] (the floating-point operations and bytes that an operation cannot do without).

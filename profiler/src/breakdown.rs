@@ -1,7 +1,7 @@
 //! The mean step of a kind, split into items that add up to its wall time.
 
 use crate::record::{OperationTotal, Roofs, StepTotal};
-use crate::recorder::{Phase, Work};
+use crate::recorder::{Phase, Timer, Work};
 use crate::roofline::{self, Bound, Floor};
 
 /// The mean over the steps of a [`StepTotal`]; times in nanoseconds per step.
@@ -23,7 +23,7 @@ pub(crate) struct Breakdown {
 #[derive(Debug)]
 pub(crate) struct PhaseMean {
     pub(crate) name: Phase,
-    /// What of its host time no operation covers.
+    /// What of its time no operation covers.
     pub(crate) uncovered_ns: f64,
     pub(crate) has_operations: bool,
 }
@@ -35,6 +35,8 @@ pub(crate) struct OperationMean {
     pub(crate) kernel: String,
     pub(crate) phase: Phase,
     pub(crate) calls: f64,
+    /// False inside a replayed graph, where no timer sees it.
+    pub(crate) is_timed: bool,
     pub(crate) ns: f64,
     pub(crate) work: WorkMean,
     /// Zero where no roof was measured.
@@ -51,7 +53,7 @@ impl OperationMean {
 
     /// Whether it is faster than its roof by more than measurement noise explains.
     pub(crate) fn is_above_roof(&self) -> bool {
-        self.floor_ns > self.ns * roofline::ABOVE_ROOF
+        self.is_timed && self.floor_ns > self.ns * roofline::ABOVE_ROOF
     }
 }
 
@@ -144,6 +146,7 @@ impl Breakdown {
                 mean.name == operation.name
                     && mean.kernel == operation.kernel
                     && mean.phase == operation.phase
+                    && mean.is_timed == (operation.timer != Timer::None)
             })
             .unwrap_or_else(|| {
                 self.operations.push(OperationMean {
@@ -151,6 +154,7 @@ impl Breakdown {
                     kernel: operation.kernel.clone(),
                     phase: operation.phase,
                     calls: 0.0,
+                    is_timed: operation.timer != Timer::None,
                     ns: 0.0,
                     work: WorkMean::default(),
                     floor_ns: 0.0,
@@ -179,21 +183,21 @@ impl Breakdown {
 
     fn add_phases(&mut self, total: &StepTotal, steps: f64) {
         for name in Phase::ALL {
-            let mut times = total.phases.iter().filter(|p| p.name == name).peekable();
+            let has_time = total.phases.iter().any(|p| p.name == name);
             let mut operations = self
                 .operations
                 .iter()
-                .filter(|o| o.phase == name)
+                .filter(|o| o.phase == name && o.is_timed)
                 .peekable();
             let has_operations = operations.peek().is_some();
-            if times.peek().is_none() && !has_operations {
+            if !has_time && !has_operations {
                 continue;
             }
-            let host_ns = times.map(|p| p.host_ns as f64 / steps).sum::<f64>();
+            let phase_ns = total.phase_ns(name) as f64 / steps;
             let covered_ns = operations.map(|o| o.ns).sum::<f64>();
             self.phases.push(PhaseMean {
                 name,
-                uncovered_ns: (host_ns - covered_ns).max(0.0),
+                uncovered_ns: (phase_ns - covered_ns).max(0.0),
                 has_operations,
             });
         }

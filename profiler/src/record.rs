@@ -409,6 +409,24 @@ impl StepTotal {
         }
     }
 
+    /// What a phase took of the wall time: the GPU's time of it where that was taken, since the host only queues such work and
+    /// waits for it at the end; `other` is what the rest leaves then.
+    pub fn phase_ns(&self, name: Phase) -> u64 {
+        let of_phase = |name: Phase| -> u64 {
+            let times = self.phases.iter().filter(|p| p.name == name);
+            times
+                .map(|p| p.gpu_ns.unwrap_or(p.host_ns))
+                .fold(0, u64::saturating_add)
+        };
+        let has_gpu_times = self.phases.iter().any(|p| p.gpu_ns.is_some());
+        if name != Phase::Other || !has_gpu_times {
+            return of_phase(name);
+        }
+        let others = Phase::ALL.into_iter().filter(|&p| p != Phase::Other);
+        self.wall_ns
+            .saturating_sub(others.map(of_phase).fold(0, u64::saturating_add))
+    }
+
     /// Adds a step.
     pub fn add(&mut self, step: &Step) {
         self.steps += 1;

@@ -540,4 +540,92 @@ mod tests {
             );
         }
     }
+
+    /// A device on which every mark lies 1000 ns behind the one before.
+    #[derive(Debug, Default)]
+    struct Ticking(usize);
+
+    impl DeviceClock for Ticking {
+        fn restart(&mut self) {
+            self.0 = 0;
+        }
+
+        fn mark(&mut self) -> Option<usize> {
+            self.0 += 1;
+            Some(self.0 - 1)
+        }
+
+        fn elapsed_ns(&self, from: usize, to: usize) -> Option<u64> {
+            Some(1000 * to.checked_sub(from)? as u64)
+        }
+    }
+
+    #[test]
+    fn a_device_s_clock_times_operations_and_the_phases_that_run_kernels() {
+        let clock = Clock::Device(Box::new(Ticking::default()));
+        let mut recorder = Recorder::new(Level::Operations).with_clock(clock);
+        for _ in 0..2 {
+            recorder.begin_step(StepKind::Decode, 0, 1);
+            recorder.phase(Phase::Prepare, |_| spin(20));
+            let operation = |recorder: &mut Recorder, name| {
+                recorder.operation(name, None, Work::default(), || Ok::<_, ()>("kernel"))
+            };
+            recorder.phase(Phase::Forward, |recorder| {
+                operation(recorder, "a").unwrap();
+                operation(recorder, "b").unwrap();
+            });
+            recorder
+                .phase(Phase::Sample, |r| operation(r, "sample"))
+                .unwrap();
+            let step = recorder.end_step();
+            // Marks: start 0; forward 1, a 2, b 3, its end 4; sample 5, its operation 6, its end 7.
+            let gpu: Vec<_> = step.phases.iter().map(|p| (p.name, p.gpu_ns)).collect();
+            assert_eq!(
+                gpu,
+                [
+                    (Phase::Prepare, None),
+                    (Phase::Forward, Some(3000)),
+                    (Phase::Sample, Some(2000)),
+                    (Phase::Other, None),
+                ]
+            );
+            let times: Vec<_> = step
+                .operations
+                .iter()
+                .map(|o| (o.start_ns, o.duration_ns, o.timer))
+                .collect();
+            assert_eq!(
+                times,
+                [
+                    (1000, 1000, Timer::Event),
+                    (2000, 1000, Timer::Event),
+                    (5000, 1000, Timer::Event),
+                ]
+            );
+            let hosts: u64 = step.phases.iter().map(|p| p.host_ns).sum();
+            assert_eq!(hosts, step.wall_ns);
+        }
+    }
+
+    #[test]
+    fn operations_of_a_graph_have_no_time_and_its_phase_has() {
+        let mut recorder = Recorder::new(Level::Operations);
+        recorder.begin_step(StepKind::Decode, 0, 1);
+        recorder
+            .operation("gemm", Some(1), Work::default(), || Ok::<_, ()>("gemv"))
+            .unwrap();
+        let recorded = recorder.end_step().operations;
+        let clock = Clock::Device(Box::new(Ticking::default()));
+        let mut recorder = Recorder::new(Level::Operations).with_clock(clock);
+        recorder.begin_step(StepKind::Decode, 1, 1);
+        recorder.phase(Phase::Forward, |recorder| recorder.replayed(recorded));
+        let step = recorder.end_step();
+        let operation = &step.operations[0];
+        assert_eq!((operation.timer, operation.duration_ns), (Timer::None, 0));
+        assert_eq!(
+            (operation.phase, operation.layer),
+            (Phase::Forward, Some(1))
+        );
+        assert_eq!(step.phases[0].gpu_ns, Some(1000));
+    }
 }

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::Error;
 use crate::record::{Operation, Point, Record, Step};
-use crate::recorder::{Phase, StepKind};
+use crate::recorder::{Phase, StepKind, Timer};
 
 /// Which steps of a record go into a trace; the default is all of them.
 #[derive(Debug, Clone, Copy, Default)]
@@ -189,7 +189,7 @@ fn push_step(events: &mut Vec<Event>, step: &Step, start_ns: u64) -> u64 {
         let operations: Vec<&Operation> = step
             .operations
             .iter()
-            .filter(|o| o.phase == phase)
+            .filter(|o| o.phase == phase && o.timer != Timer::None)
             .collect();
         push_operations(events, &operations, start_ns);
     }
@@ -198,10 +198,11 @@ fn push_step(events: &mut Vec<Event>, step: &Step, start_ns: u64) -> u64 {
         .operations
         .iter()
         .filter(|o| {
-            !step
+            let is_outside = !step
                 .phases
                 .iter()
-                .any(|p| p.name == o.phase && p.name != Phase::Other)
+                .any(|p| p.name == o.phase && p.name != Phase::Other);
+            is_outside && o.timer != Timer::None
         })
         .collect();
     push_operations(events, &outside, start_ns);

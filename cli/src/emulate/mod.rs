@@ -13,7 +13,7 @@ pub(crate) mod tables;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use stepscope_emulator::check::{Checks, Finding, Severity};
+use stepscope_emulator::check::{Finding, Severity};
 use stepscope_emulator::count::Occupancy;
 use stepscope_emulator::{Device, ErrorKind, Launch, Limits, Report};
 
@@ -122,17 +122,11 @@ pub(crate) fn run(args: &args::Emulate) -> Result<ExitCode, Failure> {
 }
 
 fn launch(args: &args::Emulate) -> Launch {
-    let has = |check| args.check.contains(&check) || args.check.contains(&Check::All);
     Launch {
         cluster: args.cluster.map(|cluster| cluster.0),
         dynamic_shared_bytes: args.smem,
         cooperative: args.cooperative,
-        checks: Checks {
-            memory: has(Check::Memory),
-            init: has(Check::Init),
-            sync: has(Check::Sync),
-            race: has(Check::Race),
-        },
+        checks: Check::checks(&args.check),
         limits: Limits {
             warp_instructions: args.limit_instructions.unwrap_or(u64::MAX),
             seconds: args.limit_seconds,

@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::args::Device;
 use crate::args::gpu_check::GpuCheck;
 
 /// The models whose steps are measured, with random weights, and the batch sizes.
@@ -49,7 +48,7 @@ enum End {
 
 /// The stages in their order: what explains a failure comes before what fails.
 pub(super) fn plan(args: &GpuCheck) -> Vec<Planned> {
-    let device = device_argument(args.device);
+    let device = args.device.to_string();
     let stage = |name: &str, arguments: &[&str], seconds: u64| Planned {
         name: name.to_owned(),
         arguments: arguments.iter().map(|&a| a.to_owned()).collect(),
@@ -130,20 +129,11 @@ pub(super) fn plan(args: &GpuCheck) -> Vec<Planned> {
     stages
 }
 
-fn device_argument(device: Device) -> String {
-    match device {
-        Device::Auto => "auto".to_owned(),
-        Device::Cpu => "cpu".to_owned(),
-        Device::Cuda { ordinal } => format!("cuda:{ordinal}"),
-        Device::Emulated => "emulated".to_owned(),
-    }
-}
-
 /// Runs a stage for as long as it may, and no longer than `left`.
 pub(super) fn run(program: &Path, args: &GpuCheck, stage: &Planned, left: Duration) -> Outcome {
     const LEAST: Duration = Duration::from_secs(5);
     let limit = left.min(Duration::from_secs(stage.seconds));
-    if limit < LEAST.min(Duration::from_secs(stage.seconds)) {
+    if left < LEAST {
         return Outcome::skipped("no time is left; raise --minutes");
     }
     let name: String = stage.name.replace(' ', "-");
@@ -264,7 +254,10 @@ impl Outcome {
     }
 
     pub(super) fn summary(&self) -> String {
-        format!("{}: {}", self.status(), self.detail)
+        match self.detail.as_str() {
+            "" => self.status().to_owned(),
+            detail => format!("{}: {detail}", self.status()),
+        }
     }
 
     pub(super) fn to_json(&self, stage: &Planned) -> Value {

@@ -11,7 +11,7 @@ use stepscope_profiler::report::Table;
 
 use super::{document, find, header, no_plan, work};
 use crate::args::kernel::Count;
-use crate::conformance::emulated_driver;
+use crate::device::emulated_driver;
 use crate::emulate::{json as emulate_json, kernel as emulate_kernel, machine::Machine, tables};
 use crate::output::{Failure, write_stdout};
 

@@ -151,3 +151,14 @@ pub fn without_numbers(text: &str) -> String {
     }
     out
 }
+
+/// Whether kernels can be compiled; it is said where not.
+pub fn has_compiler() -> bool {
+    match stepscope_device::nvrtc::Compiler::open() {
+        Ok(_) => true,
+        Err(error) => {
+            println!("skipped: {error}");
+            false
+        }
+    }
+}

@@ -19,7 +19,7 @@ pub struct Place {
     pub device: &'static str,
     /// Host threads that run operations.
     pub threads: usize,
-    /// Seconds that loading the weights took.
+    /// Seconds that loading the weights took, until they were on the device.
     pub load_s: f64,
 }
 

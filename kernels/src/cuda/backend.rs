@@ -162,9 +162,9 @@ impl Backend for Cuda {
         Ok(CudaGraph { exec, launches })
     }
 
-    unsafe fn replay(&self, graph: &CudaGraph) -> Result<(), Error> {
+    fn replay(&self, graph: &CudaGraph) -> Result<(), Error> {
         self.usable()?;
-        // SAFETY: the caller's promise; kernels, their modules and the workspace live as long as this device does.
+        // SAFETY: what it was recorded with is there, which is the contract of `Backend`; kernels, their modules and the workspace live as long as this device does.
         unsafe { graph.exec.launch(&self.stream)? };
         self.launches.fetch_add(graph.launches, Ordering::Relaxed);
         Ok(())

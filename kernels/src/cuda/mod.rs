@@ -25,6 +25,7 @@ use stepscope_device::nvrtc::{Arch, Cache, Compiled, Compiler, Program};
 
 pub use backend::CudaGraph;
 pub use memory::{CudaBuffer, CudaIndices, CudaKvPool, CudaMatrix, CudaRopeTable, CudaVector};
+pub(crate) use memory::{round, widen};
 
 use crate::{DType, Error};
 
@@ -171,7 +172,7 @@ impl Cuda {
         }
         let expression = expression();
         debug_assert!(
-            catalog::families().any(|family| family.instances(self.dtype).contains(&expression)),
+            catalog::family_of(&expression, self.dtype).is_some(),
             "{expression} is not in the catalogue"
         );
         let program = catalog::program(source).kernel(expression.clone());
@@ -185,15 +186,7 @@ impl Cuda {
 
     /// What `program`, with the kernel `expression`, became: by a machine before, by NVRTC earlier, or by NVRTC now.
     fn compile(&self, program: &Program, expression: &str) -> Result<Compiled, Error> {
-        let prebuilt = match self.context.device().is_emulated() {
-            true => None, // it runs PTX, which is not there
-            false => self.prebuilt.as_ref(),
-        };
-        let family =
-            catalog::families().find(|f| f.instances(self.dtype).iter().any(|i| i == expression));
-        if let (Some(cache), Some(family)) = (prebuilt, family)
-            && let Some(compiled) = cache.prebuilt(&family.all(self.dtype), self.arch)
-        {
+        if let Some(compiled) = self.prebuilt(expression) {
             return Ok(compiled);
         }
         match (&self.compiler, &self.cache) {
@@ -204,6 +197,16 @@ impl Cuda {
                 self.arch
             ))),
         }
+    }
+
+    /// The kernel as it lies compiled beside the program.
+    fn prebuilt(&self, expression: &str) -> Option<Compiled> {
+        if self.context.device().is_emulated() {
+            return None; // it runs PTX, which is not there
+        }
+        let cache = self.prebuilt.as_ref()?;
+        let family = catalog::family_of(expression, self.dtype)?;
+        cache.prebuilt(&family.all(self.dtype), self.arch)
     }
 
     /// That no kernel crashed so far.

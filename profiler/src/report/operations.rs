@@ -84,6 +84,10 @@ pub(super) fn text(point: &Point, kind: StepKind, roofs: Option<&Roofs>) -> Opti
         },
         table.render()
     );
+    if step.operations.iter().any(|o| !o.is_timed) {
+        let note = "Operations inside a replayed CUDA graph have no time of their own; --disable-cuda-graph gives them one.";
+        text += &format!("\n\n{}", fold_line(note));
+    }
     let above_roof: Vec<String> = step
         .operations
         .iter()
@@ -104,12 +108,13 @@ pub(super) fn text(point: &Point, kind: StepKind, roofs: Option<&Roofs>) -> Opti
 }
 
 fn row(operation: &OperationMean, unit: &TimeUnit, wall_ns: f64) -> [String; 9] {
+    let ns = operation.is_timed.then_some(operation.ns);
     [
         operation.name.clone(),
         operation.kernel.clone(),
         calls(operation.calls),
-        unit.cell(operation.ns),
-        table::percentage(share(operation.ns, wall_ns)),
+        unit.optional(ns),
+        table::percentage(ns.and_then(|ns| share(ns, wall_ns))),
         rate(operation.work.flops, operation.ns),
         rate(operation.work.bytes(), operation.ns),
         roof(operation.roof_share()) + if operation.is_above_roof() { " !" } else { "" },

@@ -133,6 +133,7 @@ impl Loss<'_> {
         let slowest = step
             .operations
             .iter()
+            .filter(|o| o.is_timed)
             .max_by(|a, b| lost_in(a).total_cmp(&lost_in(b)));
         let largest = step
             .phases
@@ -178,7 +179,8 @@ impl Loss<'_> {
 }
 
 fn without_roofs(step: &Breakdown, title: &str) -> String {
-    let largest = step.operations.first().map_or_else(String::new, |o| {
+    let largest = step.operations.iter().find(|o| o.is_timed);
+    let largest = largest.map_or_else(String::new, |o| {
         let share = quantity::percent(o.ns / step.wall_ns);
         format!(", {share} of it in {}", o.name)
     });

@@ -153,6 +153,11 @@ pub fn family(name: &str) -> Option<&'static Family> {
     families().find(|family| family.name == name)
 }
 
+/// The family that has this instance for a storage type.
+pub fn family_of(expression: &str, dtype: DType) -> Option<&'static Family> {
+    families().find(|family| family.instances(dtype).iter().any(|i| i == expression))
+}
+
 /// How a storage type is called in the sources.
 pub fn element(dtype: DType) -> &'static str {
     if dtype == DType::F16 { "f16" } else { "bf16" }
