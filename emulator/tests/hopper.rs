@@ -4,10 +4,13 @@
 mod support;
 
 use stepscope_emulator::ErrorKind;
-use stepscope_emulator::check::FindingKind;
+use stepscope_emulator::check::{Checks, FindingKind};
 use support::{Arg, Bench, matrix_map, random};
 
 const HOPPER: &str = include_str!("kernels/hopper.ptx");
+
+/// The loops that the benchmarks time.
+const RATES: &str = include_str!("kernels/rates_hopper.ptx");
 
 const F32: u32 = 7;
 const BF16: u32 = 9;
@@ -276,4 +279,20 @@ fn copies_that_arrive_at_a_barrier() {
         bench.read::<i32>(out, 256),
         (0..256).rev().collect::<Vec<i32>>()
     );
+}
+
+/// In each iteration the four warps meet at `wgmma.wait_group` and at nothing else.
+#[test]
+fn a_warpgroup_that_only_multiplies_comes_to_its_end() {
+    for kernel in ["rate_wgmma_128", "rate_wgmma_256", "rate_wgmma_registers"] {
+        let mut bench = Bench::new(RATES);
+        for checks in [Checks::ALL, Checks::NONE] {
+            bench.checks = checks;
+            let out = bench.empty::<f32>(256);
+            let arguments = [Arg::U64(out), Arg::U32(40)];
+            let report = bench.run(kernel, [2, 1, 1], [128, 1, 1], &arguments);
+            assert_eq!(report.counters.tensor_instructions, 2 * 4 * 40 * 4);
+            assert!(bench.read::<f32>(out, 256).iter().all(|x| x.is_finite()));
+        }
+    }
 }

@@ -39,10 +39,10 @@ struct Stillness {
 }
 
 impl Stillness {
-    /// After a round without progress: whether nothing will ever happen.
-    fn is_final(&mut self, groups: &[Group]) -> bool {
+    /// After a round in which nothing changed that others see: whether nothing will ever happen. `ran`: a warp ran in it.
+    fn is_final(&mut self, groups: &[Group], ran: bool) -> bool {
         self.rounds += 1;
-        if groups.iter().all(is_blocked) || self.rounds > STUCK_ROUNDS {
+        if !ran && groups.iter().all(is_blocked) || self.rounds > STUCK_ROUNDS {
             return true;
         }
         if self.rounds < QUIET_ROUNDS {
@@ -81,6 +81,8 @@ struct Round {
     worked: bool,
     /// A warp waited for what another does.
     polled: bool,
+    /// A warp ran at all.
+    ran: bool,
 }
 
 /// Runs one group to its end: nothing of it waits for another.
@@ -89,7 +91,8 @@ pub(super) fn run_alone(w: &mut Worker<'_>, mut group: Group) -> Result<(), Erro
     let mut expiries = Expiries::default();
     while !group.is_done() {
         let before = w.changes;
-        if round(w, &mut group)?.worked || w.changes != before {
+        let Round { worked, ran, .. } = round(w, &mut group)?;
+        if worked || w.changes != before {
             still = Stillness::default();
             continue;
         }
@@ -97,7 +100,7 @@ pub(super) fn run_alone(w: &mut Worker<'_>, mut group: Group) -> Result<(), Erro
         if expiries.expire(w.changes, groups) {
             continue;
         }
-        if still.is_final(groups) {
+        if still.is_final(groups, ran) {
             if !part_warps(groups) {
                 return Err(deadlock(w, groups));
             }
@@ -117,11 +120,12 @@ pub(super) fn run_together(w: &mut Worker<'_>, resident_limit: usize) -> Result<
     let mut waited = 0;
     while next < groups || !resident.is_empty() {
         let before = w.changes;
-        let mut worked = false;
+        let (mut worked, mut ran) = (false, false);
         let mut index = 0;
         while index < resident.len() {
             let round = round(w, &mut resident[index])?;
             worked |= round.worked;
+            ran |= round.ran;
             waited += u32::from(round.polled) + LONG_TURN * u32::from(round.worked);
             if resident[index].is_done() {
                 resident.remove(index);
@@ -145,7 +149,7 @@ pub(super) fn run_together(w: &mut Worker<'_>, resident_limit: usize) -> Result<
             still = Stillness::default();
         } else if expiries.expire(w.changes, &mut resident) {
             continue;
-        } else if !resident.is_empty() && still.is_final(&resident) {
+        } else if !resident.is_empty() && still.is_final(&resident, ran) {
             if !part_warps(&mut resident) {
                 return Err(deadlock(w, &resident));
             }
@@ -265,6 +269,7 @@ fn run_warp(
         // Others at the same place join.
         merge(warp, &mut split);
         let before = warp.instructions;
+        round.ran = true;
         step::run(w, g, warp, split)?;
         w.executed += warp.instructions - before;
         round.polled |= std::mem::take(&mut warp.polled);

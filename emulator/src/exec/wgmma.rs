@@ -246,6 +246,8 @@ pub(super) fn execute(
                 pending.group = Some(queue.committed);
             }
             queue.committed += 1;
+            // The rest of the warpgroup may wait for it.
+            w.changes += 1;
         }
         WgmmaOp::Wait { keep } => {
             let target = warp.wgmma.committed.saturating_sub(*keep);
