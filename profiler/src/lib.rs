@@ -36,6 +36,7 @@ mod recorder;
 pub mod environment;
 pub mod quantity;
 pub mod report;
+pub mod results;
 pub mod roofline;
 pub mod stats;
 pub mod trace;
