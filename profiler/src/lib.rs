@@ -34,6 +34,7 @@ mod record;
 mod recorder;
 
 pub mod environment;
+pub mod explain;
 pub mod gpus;
 pub mod quantity;
 pub mod report;

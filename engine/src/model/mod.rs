@@ -16,6 +16,7 @@ mod file;
 pub mod from_bytes;
 mod gguf;
 mod hugging_face;
+mod lookup;
 mod memory;
 mod quantized;
 mod shapes;
@@ -28,6 +29,7 @@ use serde_json::{Map, Value};
 use stepscope_kernels::{Cpu, DType, dummy_weights};
 
 pub use config::{Architecture, ModelConfig, RopeScaling};
+pub use lookup::find_config;
 pub use weights::{LayerWeights, Weights};
 
 pub(crate) use file::{read_json_object, read_whole, shown};

@@ -214,6 +214,18 @@ pub(super) fn find(name: &str) -> Option<&'static Shape> {
         .find(|shape| shape.name.eq_ignore_ascii_case(name))
 }
 
+/// The shape of a repository's model: `Qwen/Qwen2.5-32B-Instruct` is `qwen2.5-32b`, whatever its name goes on with.
+pub(super) fn of_repository(repository: &str) -> Option<&'static Shape> {
+    let name = repository.rsplit('/').next().unwrap_or(repository);
+    let name = name.to_ascii_lowercase();
+    let name = name.strip_prefix("meta-").unwrap_or(&name);
+    let follows = |rest: &str| rest.is_empty() || rest.starts_with(['-', '_', '.']);
+    SHAPES
+        .iter()
+        .filter(|shape| name.strip_prefix(shape.name).is_some_and(follows))
+        .max_by_key(|shape| shape.name.len())
+}
+
 /// Up to three names that a person may have meant by `typed`, the closest first.
 pub(super) fn close_to(typed: &str) -> Vec<&'static str> {
     const FARTHEST: usize = 3;
