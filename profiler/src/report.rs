@@ -257,7 +257,7 @@ pub fn memory_text(record: &Record) -> String {
 }
 
 /// Breaks a paragraph into lines that fit a terminal beside the tables.
-fn fold_line(text: &str) -> String {
+pub(crate) fn fold_line(text: &str) -> String {
     fold_line_under(text, 0)
 }
 
