@@ -20,6 +20,7 @@ use table::TimeUnit;
 
 pub use json::json;
 pub use table::Table;
+pub(crate) use table::none;
 
 /// One point: its phases, latencies and operations, and what bounds its steps. Empty when there is no such point.
 pub fn point_text(record: &Record, point_index: usize) -> String {

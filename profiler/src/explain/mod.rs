@@ -6,16 +6,21 @@
 //!
 //! **Invariant:** every figure of a sentence is one of its [`Figure`]s, with the arithmetic it came from.
 
+mod candidates;
 mod ceilings;
 mod fit;
 mod floor;
+mod limiters;
 mod observation;
+pub mod results;
 mod statement;
 mod step_work;
 
+pub use candidates::Candidate;
 pub use ceilings::{Ceilings, Range, practice};
 pub use fit::{Fit, Per, Term, fit};
 pub use floor::{StepFloor, operation_floor, step_floor};
+pub use limiters::{Growth, Limiter, Suspect};
 pub use observation::{Observation, Observations};
 pub use statement::{Figure, Statement};
 pub use step_work::{Communication, OperationWork, StepModel, StepShape, StepWork};

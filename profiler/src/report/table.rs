@@ -90,7 +90,7 @@ impl Table {
 }
 
 /// The cell of a figure that there is not.
-pub(super) fn none() -> String {
+pub(crate) fn none() -> String {
     "–".to_owned()
 }
 
