@@ -21,6 +21,7 @@ pub struct ShardedModel {
     name: String,
     config: ModelConfig,
     tp: usize,
+    pp: usize,
     dtypes: DTypes,
     /// Of one rank.
     layout: QkvLayout,
@@ -86,6 +87,7 @@ impl ShardedModel {
             name: name.into(),
             config: config.clone(),
             tp,
+            pp: 1,
             dtypes,
             layout: QkvLayout {
                 heads,
@@ -93,6 +95,27 @@ impl ShardedModel {
                 head_dim: config.head_dim,
             },
         })
+    }
+
+    /// The same model with its layers over `pp` pipeline stages: a batch still passes through all of them, but each rank holds the
+    /// layers of its stage alone.
+    ///
+    /// # Errors
+    /// When there are more stages than layers, or none.
+    pub fn with_stages(mut self, pp: usize) -> Result<ShardedModel, Error> {
+        if pp == 0 || pp > self.config.layers {
+            return Err(Error::input(format!(
+                "--pp {pp}: the model has {} layers, and each stage needs one",
+                self.config.layers
+            )));
+        }
+        self.pp = pp;
+        Ok(self)
+    }
+
+    /// Layers of the stage that has most of them.
+    fn layers_per_stage(&self) -> u64 {
+        self.config.layers.div_ceil(self.pp) as u64
     }
 }
 
@@ -103,6 +126,10 @@ impl StepModel for ShardedModel {
 
     fn tp(&self) -> u64 {
         self.tp as u64
+    }
+
+    fn pp(&self) -> u64 {
+        self.pp as u64
     }
 
     fn step(&self, shape: &StepShape) -> StepWork {
@@ -205,16 +232,21 @@ impl StepModel for ShardedModel {
 
     fn weight_bytes(&self) -> u64 {
         let ShardedModel { config, layout, .. } = self;
-        let (hidden, layers) = (config.hidden_size as u64, config.layers as u64);
+        let (hidden, layers) = (config.hidden_size as u64, self.layers_per_stage());
         let inner = (config.intermediate_size / self.tp) as u64;
         let vocab = config.vocab_size.div_ceil(self.tp) as u64;
         let per_layer = hidden * (layout.width() + layout.q_width()) as u64 + 3 * hidden * inner;
-        let tables = if config.tie_word_embeddings { 1 } else { 2 };
+        // The first stage has the embedding and the last one the output matrix.
+        let tables = if config.tie_word_embeddings || self.pp > 1 {
+            1
+        } else {
+            2
+        };
         (layers * per_layer + tables * vocab * hidden) * self.dtypes.weights.size() as u64
     }
 
     fn kv_bytes_per_token(&self) -> u64 {
-        let layers = self.config.layers as u64;
+        let layers = self.layers_per_stage();
         2 * layers * self.layout.kv_width() as u64 * self.dtypes.kv.size() as u64
     }
 }
@@ -348,5 +380,10 @@ mod tests {
         );
         assert!(ShardedModel::new("m", &config, 4, dtypes).is_ok());
         assert!(ShardedModel::new("m", &config, 0, dtypes).is_err());
+        let four = || ShardedModel::new("m", &config, 4, dtypes).unwrap();
+        assert!(four().with_stages(29).is_err());
+        let halves = four().with_stages(2).unwrap();
+        assert_eq!(2 * halves.kv_bytes_per_token(), four().kv_bytes_per_token());
+        assert!(halves.weight_bytes() < four().weight_bytes() * 6 / 10);
     }
 }

@@ -41,6 +41,8 @@ pub(crate) struct OperationMean {
     pub(crate) work: WorkMean,
     /// Zero where no roof was measured.
     pub(crate) floor_ns: f64,
+    /// What makes it, nanoseconds: compute, weights, KV cache, activations.
+    pub(crate) floor_parts: [f64; 4],
     /// What bounds a call.
     pub(crate) bound: Option<Bound>,
 }
@@ -91,6 +93,16 @@ pub(crate) struct Floors {
 impl Floors {
     pub(crate) fn total_ns(&self) -> f64 {
         self.compute_ns + self.weights_ns + self.kv_ns + self.activations_ns
+    }
+
+    /// Compute, weights, KV cache, activations.
+    fn parts(&self) -> [f64; 4] {
+        [
+            self.compute_ns,
+            self.weights_ns,
+            self.kv_ns,
+            self.activations_ns,
+        ]
     }
 
     /// Adds `ns` of an operation's floor to what makes it: compute, or bytes by the time they take.
@@ -158,6 +170,7 @@ impl Breakdown {
                     ns: 0.0,
                     work: WorkMean::default(),
                     floor_ns: 0.0,
+                    floor_parts: [0.0; 4],
                     bound: None,
                 });
                 self.operations.len() - 1
@@ -174,6 +187,12 @@ impl Breakdown {
             .and_then(|roofs| roofline::mean_floor(&per_call, roofs, step_bytes));
         if let Some(floor) = floor {
             let floor_ns = floor.seconds * 1e9 * operation.count as f64 / steps;
+            let mut of_operation = Floors::default();
+            of_operation.add(&floor, floor_ns);
+            let parts = of_operation.parts();
+            for (sum, part) in mean.floor_parts.iter_mut().zip(parts) {
+                *sum += part;
+            }
             self.floors.add(&floor, floor_ns);
             mean.floor_ns += floor_ns;
             // Layers of one kind share their shapes: the first speaks for all.

@@ -5,6 +5,8 @@
 
 use serde::Serialize;
 
+use crate::record::{BandwidthRoof, Roofs};
+
 /// A GPU as its maker specifies it.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Gpu {
@@ -28,6 +30,44 @@ pub struct Gpu {
     pub link: Link,
     /// Where the figures stand.
     pub source: &'static str,
+}
+
+impl Gpu {
+    /// The most that L2 can deliver: 64 bytes per clock to each multiprocessor (CUDA's and the architectures' documents), bytes/s.
+    /// Measured rates are a half of that; as a ceiling it errs on the safe side.
+    pub fn l2_bytes_per_s(&self) -> f64 {
+        64.0 * f64::from(self.multiprocessors) * self.rated_clock_mhz * 1e6
+    }
+
+    /// The data sheet as roofs of a record; arithmetic and L2 scaled to a clock that was held, in MHz, where it is known.
+    pub fn roofs(&self, clock_mhz: Option<f64>) -> Roofs {
+        let held = clock_mhz.filter(|mhz| mhz.is_finite() && *mhz > 0.0);
+        let scale = held.map_or(1.0, |mhz| mhz / self.rated_clock_mhz);
+        let level = |name: &str, up_to_bytes, bytes_per_s| BandwidthRoof {
+            name: name.to_owned(),
+            up_to_bytes,
+            bytes_per_s,
+        };
+        let mut method = format!("data sheet of {}: {}", self.title, self.source);
+        if let Some(mhz) = held {
+            method += &format!(
+                "; arithmetic scaled to the {mhz:.0} MHz held, of {:.0} rated",
+                self.rated_clock_mhz
+            );
+        }
+        Roofs {
+            flops_per_s: self.flops_per_s * scale,
+            bandwidth: vec![
+                level(
+                    "L2",
+                    Some(self.l2_bytes as u64),
+                    self.l2_bytes_per_s() * scale,
+                ),
+                level("DRAM", None, self.bytes_per_s),
+            ],
+            method,
+        }
+    }
 }
 
 /// A way between GPUs of one machine.

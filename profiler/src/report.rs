@@ -16,11 +16,12 @@ use crate::record::{Point, Record};
 use crate::recorder::StepKind;
 use crate::roofline;
 use latency::Latencies;
-use table::TimeUnit;
 
 pub use json::json;
+pub(crate) use operations::calls;
+pub(crate) use phases::ShownSteps;
 pub use table::Table;
-pub(crate) use table::none;
+pub(crate) use table::{TimeUnit, none, percentage};
 
 /// One point: its phases, latencies and operations, and what bounds its steps. Empty when there is no such point.
 pub fn point_text(record: &Record, point_index: usize) -> String {

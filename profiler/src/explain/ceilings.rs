@@ -14,6 +14,8 @@ pub struct Ceilings {
     pub flops_per_s: f64,
     /// Device memory, bytes/s.
     pub bytes_per_s: f64,
+    /// The last cache before it: activations that fit are found there. Bytes, and bytes/s.
+    pub cache: Option<[f64; 2]>,
     /// Device memory, bytes, where known.
     pub memory_bytes: Option<f64>,
     /// The best link to other cards of its kind.
@@ -26,22 +28,24 @@ impl Ceilings {
     /// By the data sheet. `clock_mhz` is the multiprocessor clock that the card held, where it was measured: arithmetic scales with
     /// it, memory does not.
     pub fn of_gpu(gpu: &Gpu, clock_mhz: Option<f64>) -> Ceilings {
-        let held = clock_mhz.filter(|mhz| mhz.is_finite() && *mhz > 0.0);
-        let scale = held.map_or(1.0, |mhz| mhz / gpu.rated_clock_mhz);
-        let mut source = gpu.source.to_owned();
-        if let Some(mhz) = held {
-            source += &format!(
-                "; arithmetic scaled to the {mhz:.0} MHz held, of {:.0} rated",
-                gpu.rated_clock_mhz
-            );
-        }
+        let roofs = gpu.roofs(clock_mhz);
+        let scale = roofs.flops_per_s / gpu.flops_per_s;
         Ceilings {
             device: gpu.title.to_owned(),
-            flops_per_s: gpu.flops_per_s * scale,
+            flops_per_s: roofs.flops_per_s,
             bytes_per_s: gpu.bytes_per_s,
+            cache: Some([gpu.l2_bytes, gpu.l2_bytes_per_s() * scale]),
             memory_bytes: Some(gpu.memory_bytes),
             link: Some(gpu.link),
-            source,
+            source: roofs.method,
+        }
+    }
+
+    /// The rate at which an operation's activations move.
+    pub fn activation_bytes_per_s(&self, bytes: f64) -> f64 {
+        match self.cache {
+            Some([holds, bytes_per_s]) if bytes <= holds => bytes_per_s,
+            _ => self.bytes_per_s,
         }
     }
 
@@ -52,6 +56,12 @@ impl Ceilings {
             device: device.to_owned(),
             flops_per_s: roofs.flops_per_s,
             bytes_per_s: memory.bytes_per_s,
+            cache: roofs
+                .bandwidth
+                .iter()
+                .rev()
+                .nth(1)
+                .and_then(|level| Some([level.up_to_bytes? as f64, level.bytes_per_s])),
             memory_bytes: None,
             link: None,
             source: format!("measured: {}", roofs.method),

@@ -12,6 +12,7 @@ mod fit;
 mod floor;
 mod limiters;
 mod observation;
+pub mod record;
 pub mod results;
 mod statement;
 mod step_work;

@@ -113,6 +113,11 @@ pub trait StepModel {
     /// Tensor-parallel ranks.
     fn tp(&self) -> u64;
 
+    /// Pipeline-parallel stages, which a batch passes through one after the other.
+    fn pp(&self) -> u64 {
+        1
+    }
+
     /// Bytes of all weights on one rank, the embedding included.
     fn weight_bytes(&self) -> u64;
 

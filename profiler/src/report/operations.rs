@@ -137,7 +137,8 @@ fn roof(share: Option<f64>) -> String {
     share.map_or_else(table::none, |share| table::fixed(share * 100.0, 0))
 }
 
-fn calls(calls: f64) -> String {
+/// A mean number of calls; whole numbers stay whole.
+pub(crate) fn calls(calls: f64) -> String {
     if calls.fract() == 0.0 {
         format!("{calls}")
     } else {

@@ -8,17 +8,17 @@ use crate::recorder::{Phase, StepKind};
 use crate::stats;
 
 /// The steps that a point's phase table shows.
-pub(super) struct ShownSteps<'a> {
+pub(crate) struct ShownSteps<'a> {
     /// The prefill; of several repetitions the median one.
-    pub(super) prefill: Option<&'a Step>,
+    pub(crate) prefill: Option<&'a Step>,
     /// The median of all decode steps.
-    pub(super) decode: Option<&'a Step>,
+    pub(crate) decode: Option<&'a Step>,
     /// The first decode step; of several repetitions the median one.
-    pub(super) first_decode: Option<&'a Step>,
+    pub(crate) first_decode: Option<&'a Step>,
 }
 
 impl ShownSteps<'_> {
-    pub(super) fn of(point: &Point) -> ShownSteps<'_> {
+    pub(crate) fn of(point: &Point) -> ShownSteps<'_> {
         let steps = || point.repetitions.iter().flat_map(|r| &r.steps);
         let decodes = || steps().filter(|s| s.kind == StepKind::Decode);
         ShownSteps {

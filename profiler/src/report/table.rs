@@ -107,20 +107,20 @@ pub(super) fn fixed(value: f64, decimals: usize) -> String {
 }
 
 /// A share as a percentage with one decimal.
-pub(super) fn percentage(share: Option<f64>) -> String {
+pub(crate) fn percentage(share: Option<f64>) -> String {
     share.map_or_else(none, |share| fixed(share * 100.0, 1))
 }
 
 /// The unit and the decimals that all times of a column share, so that they can be compared and added by eye.
-pub(super) struct TimeUnit {
-    pub(super) name: &'static str,
+pub(crate) struct TimeUnit {
+    pub(crate) name: &'static str,
     nanoseconds: f64,
     decimals: usize,
 }
 
 impl TimeUnit {
     /// The unit in which the column's largest time has one to four digits before the point.
-    pub(super) fn for_largest(nanoseconds: f64) -> TimeUnit {
+    pub(crate) fn for_largest(nanoseconds: f64) -> TimeUnit {
         let (name, scale) = match nanoseconds {
             ns if ns < 1e6 => ("µs", 1e3),
             ns if ns < 1e10 => ("ms", 1e6),
@@ -134,11 +134,11 @@ impl TimeUnit {
         }
     }
 
-    pub(super) fn cell(&self, nanoseconds: f64) -> String {
+    pub(crate) fn cell(&self, nanoseconds: f64) -> String {
         fixed(nanoseconds / self.nanoseconds, self.decimals)
     }
 
-    pub(super) fn optional(&self, nanoseconds: Option<f64>) -> String {
+    pub(crate) fn optional(&self, nanoseconds: Option<f64>) -> String {
         nanoseconds.map_or_else(none, |ns| self.cell(ns))
     }
 }

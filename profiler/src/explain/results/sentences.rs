@@ -683,6 +683,13 @@ pub(super) fn remarks(explanation: &Explanation, subject: &Subject<'_>) -> Vec<S
             "The GPU was not given: ranges are over all that it may be. --gpu NAME narrows them.",
         ));
     }
+    if let Some(model) = subject.model.filter(|model| model.pp() > 1) {
+        remarks.push(Statement::plain(format!(
+            "A batch passes through the {} pipeline stages one after the other, so that floors are those of all stages together; what \
+             they send each other is left out.",
+            model.pp()
+        )));
+    }
     let mut caveats: Vec<&str> = [&explanation.prefill, &explanation.decode]
         .into_iter()
         .flatten()

@@ -1,0 +1,230 @@
+//! What an explained step comes to, in words.
+
+use super::{Explanation, PartKind, StepExplanation};
+use crate::explain::statement::{Figure, Statement};
+use crate::quantity::{self, duration, percent, significant};
+use crate::record::{Record, Roofs};
+
+/// Savings below this share of the step are not worth a sentence.
+const WORTH_A_SENTENCE: f64 = 0.02;
+
+/// Floors, the largest part besides them, and what could be saved.
+pub(super) fn of_step(
+    record: &Record,
+    step: &StepExplanation,
+    ceilings: Option<&Roofs>,
+    has_operations: bool,
+) -> Vec<Statement> {
+    let title = step.kind.title();
+    let wall = duration(step.wall_ns);
+    let part_ns = |kind: PartKind| -> f64 {
+        let parts = step.parts.iter().filter(|p| p.kind == kind);
+        parts.map(|p| p.ns).sum()
+    };
+    let floor_ns: f64 = step
+        .parts
+        .iter()
+        .filter(|p| p.kind.is_floor())
+        .map(|p| p.ns)
+        .sum();
+    let mut statements = Vec::new();
+    match ceilings {
+        Some(roofs) if floor_ns > 0.0 => {
+            let mut largest: Vec<_> = step.parts.iter().filter(|p| p.kind.is_floor()).collect();
+            largest.sort_by(|a, b| b.ns.total_cmp(&a.ns));
+            let made_of: Vec<String> = largest
+                .iter()
+                .filter(|p| p.ns > 0.02 * floor_ns)
+                .map(|p| format!("{} {}", p.kind.title().trim_end_matches(" floor"), duration(p.ns)))
+                .collect();
+            statements.push(Statement::new(
+                format!(
+                    "{title} takes {wall}, {} times the {} that its work needs at the ceilings of this device ({}).",
+                    significant(step.wall_ns / floor_ns, 3),
+                    duration(floor_ns),
+                    made_of.join(", "),
+                ),
+                vec![
+                    Figure::new(
+                        "floor",
+                        floor_ns / 1e9,
+                        "s",
+                        format!(
+                            "sum over operations of the longer of FLOP / {} and bytes / the rate of the memory level they can still be in \
+                             ({})",
+                            quantity::with_prefix(roofs.flops_per_s, "FLOP/s"),
+                            roofs
+                                .bandwidth
+                                .iter()
+                                .map(|l| format!(
+                                    "{} {}",
+                                    l.name,
+                                    quantity::with_prefix(l.bytes_per_s, "B/s")
+                                ))
+                                .collect::<Vec<_>>()
+                                .join(", "),
+                        ),
+                    ),
+                    Figure::new(
+                        "time over floor",
+                        step.wall_ns / floor_ns,
+                        "",
+                        format!("{:.0} ns / {floor_ns:.0} ns", step.wall_ns),
+                    ),
+                ],
+            ));
+        }
+        _ => statements.push(Statement::plain(format!(
+            "{title} takes {wall}; without ceilings of this device there are no floors to hold it against."
+        ))),
+    }
+    let rest = step.parts.iter().filter(|p| !p.kind.is_floor());
+    if let Some(largest) = rest.max_by(|a, b| a.ns.total_cmp(&b.ns))
+        && largest.ns > WORTH_A_SENTENCE * step.wall_ns
+    {
+        statements.push(Statement::new(
+            format!(
+                "Of what lies above the floor, most is {}: {}, {} of the step.",
+                largest.kind.title(),
+                duration(largest.ns),
+                percent(largest.ns / step.wall_ns),
+            ),
+            vec![Figure::new(
+                largest.kind.title(),
+                largest.ns / 1e9,
+                "s",
+                match largest.kind {
+                    PartKind::AboveFloors => "sum over operations of time − floor",
+                    PartKind::Gaps => {
+                        "time of the phases with operations − time of these operations"
+                    }
+                    PartKind::Host => "host time of token_pool, kv_alloc and prepare",
+                    PartKind::Communication => "time of all-reduces and all-gathers",
+                    _ => "wall time − all other parts",
+                },
+            )],
+        ));
+    }
+    let worth: Vec<_> = step
+        .operations
+        .iter()
+        .filter(|o| o.saving_ns > WORTH_A_SENTENCE * step.wall_ns && !o.is_above_roof)
+        .take(3)
+        .collect();
+    if !worth.is_empty() {
+        let told: Vec<String> = worth
+            .iter()
+            .map(|o| {
+                format!(
+                    "{} would save {} ({} of the step; it reaches {} of its {} ceiling)",
+                    o.name,
+                    duration(o.saving_ns),
+                    percent(o.saving_ns / step.wall_ns),
+                    o.efficiency.map_or_else(|| "n/a".to_owned(), percent),
+                    o.bound.as_deref().unwrap_or("unknown"),
+                )
+            })
+            .collect();
+        let figures = worth
+            .iter()
+            .map(|o| {
+                Figure::new(
+                    format!("saving in {}", o.name),
+                    o.saving_ns / 1e9,
+                    "s",
+                    format!(
+                        "{:.0} ns − {:.0} ns over {} calls of {}: {:.4e} FLOP, {:.4e} B",
+                        o.ns.unwrap_or_default(),
+                        o.floor_ns,
+                        o.calls,
+                        o.kernel,
+                        o.flops,
+                        o.bytes
+                    ),
+                )
+            })
+            .collect();
+        statements.push(Statement::new(
+            format!("At its floor, {}.", told.join("; ")),
+            figures,
+        ));
+    }
+    if part_ns(PartKind::Unexplained) < -0.001 * step.wall_ns {
+        statements.push(Statement::plain(
+            "The parts are more than the step: a timer or the record is wrong.",
+        ));
+    }
+    if step.operations.iter().any(|o| o.ns.is_none()) {
+        statements.push(Statement::plain(
+            "Its operations ran inside a CUDA graph, where none was timed singly: what they take above their floors holds the gaps between \
+             them too. --disable-cuda-graph times each.",
+        ));
+    }
+    if !has_operations {
+        statements.push(Statement::plain(
+            "The operations of the median step were not kept; the mean over all steps stands for it (--record-all-steps keeps them).",
+        ));
+    }
+    let above: Vec<String> = step
+        .operations
+        .iter()
+        .filter(|o| o.is_above_roof)
+        .map(|o| o.name.clone())
+        .collect();
+    if !above.is_empty() {
+        statements.push(Statement::plain(format!(
+            "Faster than their floors, so that the cost model or a ceiling is wrong: {}. Believe nothing about them{}.",
+            above.join(", "),
+            if record.environment.load_average.is_some_and(|load| load > 1.0) {
+                "; other work ran on this machine when its ceilings were measured"
+            } else {
+                ""
+            },
+        )));
+    }
+    statements
+}
+
+/// What weakens the explanation of a record.
+pub(super) fn remarks(record: &Record, explanation: &Explanation) -> Vec<Statement> {
+    let mut remarks = Vec::new();
+    if !record.has_times() {
+        remarks.push(Statement::plain(
+            "An emulated device ran these steps: it has no time, so there is nothing to explain. `stepscope report` shows what it counted.",
+        ));
+    } else if record.points.is_empty() {
+        remarks.push(Statement::plain(
+            "The record holds no point: nothing was measured.",
+        ));
+    }
+    match &explanation.ceilings {
+        Some(roofs) => remarks.push(Statement::plain(format!("Ceilings: {}.", roofs.method))),
+        None if record.has_times() => remarks.push(Statement::plain(format!(
+            "There are no ceilings: none were measured and the table does not know {:?}; --gpu NAME takes those of another card.",
+            explanation.device
+        ))),
+        None => {}
+    }
+    if !record.complete {
+        remarks.push(Statement::plain(
+            "The run was interrupted or failed before the end of its sweep: later points are missing.",
+        ));
+    }
+    let threads = record.environment.cpu.threads.max(1) as f64;
+    if let Some(load) = record
+        .environment
+        .load_average
+        .filter(|load| *load > 0.5 * threads)
+    {
+        remarks.push(Statement::plain(format!(
+            "The machine was busy when the run began (load {load:.1} on {threads} threads): times may be too long."
+        )));
+    }
+    let single = record.points.iter().all(|p| p.repetitions.len() < 2);
+    if single && !record.points.is_empty() {
+        remarks.push(Statement::plain(
+            "Every point was measured once: --repetitions N shows how much the figures vary.",
+        ));
+    }
+    remarks
+}
