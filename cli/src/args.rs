@@ -1,5 +1,6 @@
 //! The command line.
 
+pub(crate) mod explain;
 pub(crate) mod gpu_check;
 pub(crate) mod kernel;
 
@@ -27,6 +28,7 @@ pub(crate) enum Command {
     OneBatch(Box<OneBatch>),
     Generate(Box<Generate>),
     Report(Report),
+    Explain(explain::Explain),
     Flamegraph(Flamegraph),
     Trace(Trace),
     Doctor(Doctor),

@@ -5,6 +5,7 @@ mod conformance;
 mod device;
 mod doctor;
 mod emulate;
+mod explain;
 mod generate;
 mod gpu_check;
 mod kernel;
@@ -47,6 +48,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::OneBatch(args) => one_batch::run(&args)?,
         Command::Generate(args) => generate::run(&args)?,
         Command::Report(args) => reports::report(&args)?,
+        Command::Explain(args) => explain::run(&args)?,
         Command::Flamegraph(args) => reports::flamegraph(&args)?,
         Command::Trace(args) => reports::trace(&args)?,
         Command::Doctor(args) => doctor::run(&args)?,

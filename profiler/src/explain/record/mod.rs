@@ -213,23 +213,39 @@ fn is_communication(operation: &OperationMean) -> bool {
         .any(|name| operation.name.starts_with(name))
 }
 
-/// The parts of a step; what they leave of its wall time is unexplained, and what is more than it is taken from the last ones.
+/// The parts of a step; what they leave of its wall time is unexplained.
 fn parts(step: &Breakdown) -> Vec<Part> {
+    let mut gaps_ns = 0.0;
+    let mut host_ns = 0.0;
+    for phase in &step.phases {
+        match phase.name {
+            Phase::Other => {} // what all other parts leave
+            Phase::Forward | Phase::Sample => gaps_ns += phase.uncovered_ns,
+            _ if phase.has_operations => gaps_ns += phase.uncovered_ns,
+            _ => host_ns += phase.uncovered_ns,
+        }
+    }
+    // Operations of a replayed graph lie in the forward phase's time, which nothing divides further.
+    let untimed_floors_ns = untimed_floors_ns(step);
+    let has_untimed = untimed_floors_ns > 0.0;
+    let untimed_scale = if untimed_floors_ns > gaps_ns {
+        gaps_ns / untimed_floors_ns
+    } else {
+        1.0
+    };
     let mut floors = [0.0; 4];
     let mut above_ns = 0.0;
     let mut communication_ns = 0.0;
-    let mut untimed_floor_ns = 0.0;
     for operation in &step.operations {
         if is_communication(operation) && operation.is_timed {
             communication_ns += operation.ns;
             continue;
         }
-        // No operation owes more to its floor than it took: one above its roof is reported as such.
+        // None owes more to its floor than it took: one above its roof is reported as such.
         let floor_ns = if operation.is_timed {
             operation.floor_ns.min(operation.ns)
         } else {
-            untimed_floor_ns += operation.floor_ns;
-            operation.floor_ns
+            operation.floor_ns * untimed_scale
         };
         if operation.is_timed {
             above_ns += operation.ns - floor_ns;
@@ -238,25 +254,12 @@ fn parts(step: &Breakdown) -> Vec<Part> {
         let total_ns: f64 = shares.iter().sum();
         if total_ns > 0.0 {
             for (floor, part_ns) in floors.iter_mut().zip(shares) {
-                *floor += part_ns * floor_ns / total_ns;
+                *floor += part_ns / total_ns * floor_ns;
             }
         }
     }
-    let mut gaps_ns = 0.0;
-    let mut host_ns = 0.0;
-    let mut other_ns = 0.0;
-    for phase in &step.phases {
-        match phase.name {
-            Phase::Other => other_ns += phase.uncovered_ns,
-            Phase::Forward | Phase::Sample => gaps_ns += phase.uncovered_ns,
-            _ if phase.has_operations => gaps_ns += phase.uncovered_ns,
-            _ => host_ns += phase.uncovered_ns,
-        }
-    }
-    // Operations of a replayed graph lie in the forward phase's time, which nothing divides further.
-    if untimed_floor_ns > 0.0 {
-        let kernels_ns = gaps_ns.max(untimed_floor_ns);
-        above_ns += kernels_ns - untimed_floor_ns;
+    if has_untimed {
+        above_ns += gaps_ns - untimed_floors_ns * untimed_scale;
         gaps_ns = 0.0;
     }
     let [compute, weights, kv, activations] = floors;
@@ -275,9 +278,15 @@ fn parts(step: &Breakdown) -> Vec<Part> {
     let covered: f64 = parts.iter().map(|p| p.ns).sum();
     parts.push(Part {
         kind: PartKind::Unexplained,
-        ns: (step.wall_ns - covered).max(other_ns.min(step.wall_ns - covered)),
+        ns: step.wall_ns - covered,
     });
     parts
+}
+
+/// Floors of the operations that nothing timed, nanoseconds.
+fn untimed_floors_ns(step: &Breakdown) -> f64 {
+    let untimed = step.operations.iter().filter(|o| !o.is_timed);
+    untimed.map(|o| o.floor_ns).sum()
 }
 
 fn operations(step: &Breakdown) -> Vec<OperationExplanation> {

@@ -1,0 +1,53 @@
+//! `stepscope explain`: what the input is, and which explanation fits it.
+
+mod record;
+mod result;
+
+use std::fs::File;
+use std::io::Read as _;
+use std::path::Path;
+
+use stepscope_profiler::gpus::{self, Gpu};
+use stepscope_profiler::{Record, SCHEMA};
+
+use crate::args;
+use crate::output::Failure;
+
+pub(crate) fn run(args: &args::explain::Explain) -> Result<(), Failure> {
+    let gpu = args.gpu.as_deref().map(find_gpu).transpose()?;
+    match kind_of(&args.input)? {
+        Input::Record => record::explain(&Record::read(&args.input)?, gpu, args),
+        Input::Result => result::explain(gpu, args),
+    }
+}
+
+/// What an input may be.
+enum Input {
+    Record,
+    Result,
+}
+
+/// How much of a file tells what it is.
+const HEAD_BYTES: u64 = 4096;
+
+fn kind_of(path: &Path) -> Result<Input, Failure> {
+    if path.is_dir() {
+        return Ok(Input::Record);
+    }
+    let failed = |e: std::io::Error| Failure::input(format!("cannot read {}: {e}", path.display()));
+    let mut head = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(HEAD_BYTES).read_to_end(&mut head))
+        .map_err(failed)?;
+    let head = String::from_utf8_lossy(&head);
+    let family = SCHEMA.split('/').next().unwrap_or(SCHEMA);
+    Ok(if head.contains(family) {
+        Input::Record
+    } else {
+        Input::Result
+    })
+}
+
+fn find_gpu(name: &str) -> Result<&'static Gpu, Failure> {
+    gpus::find(name).map_err(|unknown| Failure::input(format!("--gpu: {unknown}")))
+}

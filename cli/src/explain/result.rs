@@ -1,0 +1,90 @@
+//! Explaining what another program printed.
+
+use stepscope_engine::model::find_config;
+use stepscope_engine::{DTypes, ShardedModel};
+use stepscope_kernels::DType;
+use stepscope_profiler::explain::results::{Subject, explain as explain_rows};
+use stepscope_profiler::explain::{Ceilings, StepModel};
+use stepscope_profiler::gpus::{self, Gpu};
+use stepscope_profiler::results::{self, ResultRow};
+
+use crate::args::explain::Explain;
+use crate::output::{Failure, write_stdout};
+
+pub(super) fn explain(gpu: Option<&'static Gpu>, args: &Explain) -> Result<(), Failure> {
+    let import = results::read(&args.input)?;
+    let rows = &import.rows;
+    let model = model(rows, args)?;
+    // A name in the file that the table does not hold is no mistake of the person's.
+    let named = || same(rows, |row| row.gpu.clone());
+    let gpu = gpu.or_else(|| named().and_then(|name| gpus::find(&name).ok()));
+    let ceilings = gpu.map(|gpu| Ceilings::of_gpu(gpu, None));
+    let explanation = explain_rows(&Subject {
+        rows,
+        model: model.as_ref().map(|model| model as &dyn StepModel),
+        device: ceilings.as_ref(),
+        pool_tokens: same(rows, |row| {
+            row.settings.get("max_total_num_tokens")?.parse().ok()
+        }),
+    });
+    if args.json {
+        let json = serde_json::json!({ "import": import.rows, "explanation": explanation });
+        return write_stdout(format!("{json:#}\n").as_bytes());
+    }
+    let mut text = title(rows, model.as_ref(), gpu);
+    text += "\n\n";
+    text += &explanation.text(args.why);
+    write_stdout(text.as_bytes())
+}
+
+/// The model of the result: the one given, or the one that the file names if it is known here.
+fn model(rows: &[ResultRow], args: &Explain) -> Result<Option<ShardedModel>, Failure> {
+    let tp = match args.tp {
+        Some(tp) => tp,
+        None => same(rows, |row| row.tp).unwrap_or(1) as usize,
+    };
+    let pp = match args.pp {
+        Some(pp) => pp,
+        None => same(rows, |row| row.pp).unwrap_or(1) as usize,
+    };
+    let (name, config) = match &args.model {
+        Some(model) => find_config(model)?,
+        None => match same(rows, |row| row.model.clone()).map(|name| find_config(&name)) {
+            Some(Ok(found)) => found,
+            _ => return Ok(None),
+        },
+    };
+    let model = ShardedModel::new(name, &config, tp, DTypes::all(DType::BF16))?;
+    Ok(Some(model.with_stages(pp)?))
+}
+
+/// What all rows say alike.
+fn same<T: PartialEq>(rows: &[ResultRow], of: impl Fn(&ResultRow) -> Option<T>) -> Option<T> {
+    let first = of(rows.first()?)?;
+    rows.iter()
+        .all(|row| of(row).as_ref() == Some(&first))
+        .then_some(first)
+}
+
+fn title(rows: &[ResultRow], model: Option<&ShardedModel>, gpu: Option<&Gpu>) -> String {
+    let programs = same(rows, |row| {
+        Some(format!("{} {}", row.framework.name(), row.program))
+    });
+    let mut title = programs.unwrap_or_else(|| "several programs".to_owned());
+    title += &format!(
+        ", {} row{}",
+        rows.len(),
+        if rows.len() == 1 { "" } else { "s" }
+    );
+    if let Some(model) = model {
+        title += &format!(": {}", model.name());
+        if model.tp() > 1 {
+            title += &format!(" on {} ranks", model.tp());
+        }
+    }
+    match gpu {
+        Some(gpu) => title += &format!(", {}", gpu.title),
+        None => title += ", GPU not known",
+    }
+    title
+}
