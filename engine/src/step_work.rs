@@ -23,6 +23,8 @@ pub struct ShardedModel {
     tp: usize,
     pp: usize,
     dtypes: DTypes,
+    /// Bytes of weights over those of `dtypes`: less than 1 for quantised ones.
+    weight_scale: f64,
     /// Of one rank.
     layout: QkvLayout,
 }
@@ -89,6 +91,7 @@ impl ShardedModel {
             tp,
             pp: 1,
             dtypes,
+            weight_scale: 1.0,
             layout: QkvLayout {
                 heads,
                 kv_heads,
@@ -111,6 +114,19 @@ impl ShardedModel {
         }
         self.pp = pp;
         Ok(self)
+    }
+
+    /// The same model with weights of `bytes` altogether, as a quantised file has them; arithmetic stays what it is.
+    pub fn with_weight_bytes(mut self, bytes: f64) -> ShardedModel {
+        let plain = self.config.parameters() * self.dtypes.weights.size() as u64;
+        if bytes > 0.0 && plain > 0 {
+            self.weight_scale = bytes / plain as f64;
+        }
+        self
+    }
+
+    fn scaled(&self, weight_bytes: u64) -> u64 {
+        (weight_bytes as f64 * self.weight_scale) as u64
     }
 
     /// Layers of the stage that has most of them.
@@ -224,6 +240,9 @@ impl StepModel for ShardedModel {
                 gathered_bytes: batch as u64 * config.vocab_size as u64 * size,
             }
         };
+        for operation in &mut operations {
+            operation.work.weight_bytes = self.scaled(operation.work.weight_bytes);
+        }
         StepWork {
             operations,
             communication,
@@ -242,7 +261,8 @@ impl StepModel for ShardedModel {
         } else {
             2
         };
-        (layers * per_layer + tables * vocab * hidden) * self.dtypes.weights.size() as u64
+        let elements = layers * per_layer + tables * vocab * hidden;
+        self.scaled(elements * self.dtypes.weights.size() as u64)
     }
 
     fn kv_bytes_per_token(&self) -> u64 {
@@ -385,5 +405,10 @@ mod tests {
         let halves = four().with_stages(2).unwrap();
         assert_eq!(2 * halves.kv_bytes_per_token(), four().kv_bytes_per_token());
         assert!(halves.weight_bytes() < four().weight_bytes() * 6 / 10);
+        // Four bits and a half per weight, as llama.cpp's Q4 formats have.
+        let bytes = config.parameters() as f64 * 4.5 / 8.0;
+        let quantised = four().with_weight_bytes(bytes);
+        let ratio = quantised.weight_bytes() as f64 / four().weight_bytes() as f64;
+        assert!((ratio - 4.5 / 16.0).abs() < 1e-6, "{ratio}");
     }
 }

@@ -54,7 +54,10 @@ fn model(rows: &[ResultRow], args: &Explain) -> Result<Option<ShardedModel>, Fai
             _ => return Ok(None),
         },
     };
-    let model = ShardedModel::new(name, &config, tp, DTypes::all(DType::BF16))?;
+    let mut model = ShardedModel::new(name, &config, tp, DTypes::all(DType::BF16))?;
+    if let Some(bytes) = same(rows, |row| row.model_bytes) {
+        model = model.with_weight_bytes(bytes);
+    }
     Ok(Some(model.with_stages(pp)?))
 }
 

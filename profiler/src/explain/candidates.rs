@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::ceilings::Ceilings;
+use super::ceilings::{Ceilings, practice};
 use super::floor::step_floor;
 use super::observation::Observation;
 use super::step_work::{StepModel, StepWork};
@@ -18,6 +18,9 @@ const USABLE_MEMORY: f64 = 0.97;
 /// frameworks and settings give lies within.
 const STATIC_SHARE: [f64; 2] = [0.70, 0.95];
 
+/// A link so many times faster than needed would not be the limiter that it seems to be.
+const FAR: f64 = 3.0;
+
 /// A GPU, and whether the result is possible on it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Candidate {
@@ -31,12 +34,24 @@ pub struct Candidate {
     pub decode_share: Option<f64>,
     /// Weights and KV pool over the card's memory; absent when the size of the pool is not known.
     pub memory_share: Option<f64>,
+    /// How far the all-reduce rate that the prefill would need lies outside of what the card's own link reaches, as a factor; absent
+    /// on one rank.
+    pub link_distance: Option<f64>,
     /// Whether that share is what a framework's settings would give.
     pub memory_fits: Option<bool>,
 }
 
-/// All GPUs of the table, possible ones first. Those whose memory matches the KV pool come first, and then those whose floors account
-/// for more of the decode step: the plainer story. `pool_tokens` is the size of the KV pool where the result tells it.
+impl Candidate {
+    /// Whether it is possible and neither its memory nor its link speaks against it.
+    pub fn is_likely(&self) -> bool {
+        self.impossible.is_none()
+            && self.memory_fits != Some(false)
+            && self.link_distance.is_none_or(|d| d <= FAR)
+    }
+}
+
+/// All GPUs of the table, possible ones first. Those whose memory matches the KV pool come first, then those whose link is as
+/// slow as the prefill needs it to be, and among these the ones whose floors account for more of the decode step: the plainer story. `pool_tokens` is the size of the KV pool where the result tells it.
 pub(super) fn candidates(
     model: &dyn StepModel,
     prefills: &[(&Observation, StepWork)],
@@ -53,6 +68,7 @@ pub(super) fn candidates(
             (
                 c.impossible.is_some(),
                 c.memory_fits == Some(false),
+                c.link_distance.is_some_and(|d| d > FAR),
                 -(share * 1e6) as i64,
             )
         };
@@ -111,6 +127,11 @@ fn candidate(
         prefill_share: prefills.last().map(share),
         decode_share: decodes.first().map(share),
         memory_share,
+        link_distance: prefills.last().and_then(|(observation, work)| {
+            let sent = work.communication.ring_bytes();
+            (sent > 0.0)
+                .then(|| practice::link_bytes_per_s(gpu.link).distance(sent / observation.seconds))
+        }),
         memory_fits: memory_share.map(|s| (STATIC_SHARE[0]..=STATIC_SHARE[1]).contains(&s)),
     }
 }

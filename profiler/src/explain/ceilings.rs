@@ -102,7 +102,7 @@ impl Range {
 /// What kernels and links reach in practice, as published for other machines: ranges for judging what a limiter would have to do,
 /// not limits.
 pub mod practice {
-    use super::{Ceilings, LinkKind, Range};
+    use super::{Ceilings, Link, LinkKind, Range};
 
     /// Share of the tensor-core peak that large matrix multiplications reach: from kernels without tuned tiles (30 %) to 85 %,
     /// which no public bfloat16 kernel on H100 passes (cuBLAS 77 %, DeepGEMM 84 %).
@@ -132,34 +132,40 @@ pub mod practice {
         to: 20e-3,
     };
 
-    /// Bytes per second that a rank sends in a large all-reduce. NVLink: 376 of 450 GB/s one way is the most, NCCL at 4 MB on six
-    /// H100 a third of that. PCIe: from staging through host memory, some 10 % of the link (3.5 of 31.5 GB/s), over a ring that
-    /// crosses sockets (9.7) to a direct one (20.8) and a single hop (26.3).
-    pub fn all_reduce_bytes_per_s(ceilings: &Ceilings) -> Option<Range> {
-        let link = ceilings.link?;
+    /// Bytes per second that a rank sends in a large all-reduce over the card's link. NVLink: 376 of 450 GB/s one way is the most,
+    /// NCCL at 4 MB on six H100 a third of that. PCIe: from staging through host memory, some 10 % of the link (3.5 of 31.5 GB/s),
+    /// over a ring that crosses sockets (9.7) to a direct one (20.8) and a single hop (26.3).
+    pub fn link_bytes_per_s(link: Link) -> Range {
         let from = match link.kind {
             LinkKind::NvLink | LinkKind::InfinityFabric => 0.2,
             LinkKind::Pcie => 0.1,
         };
-        Some(Range {
+        Range {
             from: from * link.bytes_per_s,
             to: 0.85 * link.bytes_per_s,
-        })
+        }
     }
 
-    /// Seconds that a small all-reduce takes. NVLink: 3.7 µs (one-shot kernel) to 50 µs (NCCL). PCIe: 7.6 µs (staged pushes, eight
+    /// PCIe 4.0 with 16 lanes, the link that cards of a machine have when no other one is used.
+    pub const PCIE: Link = Link {
+        kind: LinkKind::Pcie,
+        bytes_per_s: 31.5e9,
+    };
+
+    /// [`link_bytes_per_s`] of a device, which may also leave its fast link unused and fall back to PCIe.
+    pub fn all_reduce_bytes_per_s(ceilings: &Ceilings) -> Option<Range> {
+        let link = ceilings.link?;
+        Some(link_bytes_per_s(link).union(link_bytes_per_s(PCIE)))
+    }
+
+    /// Seconds that a small all-reduce takes, which may fall back to PCIe likewise. NVLink: from 3.7 µs (one-shot kernel). PCIe: 7.6 µs (staged pushes, eight
     /// ranks) over 40 µs (NCCL, eight RTX 4090) to 344 µs (NCCL, 64 KB on eight RTX 6000D).
     pub fn all_reduce_s(ceilings: &Ceilings) -> Option<Range> {
-        Some(match ceilings.link?.kind {
-            LinkKind::NvLink | LinkKind::InfinityFabric => Range {
-                from: 3.7e-6,
-                to: 50e-6,
-            },
-            LinkKind::Pcie => Range {
-                from: 7.6e-6,
-                to: 344e-6,
-            },
-        })
+        let from = match ceilings.link?.kind {
+            LinkKind::NvLink | LinkKind::InfinityFabric => 3.7e-6,
+            LinkKind::Pcie => 7.6e-6,
+        };
+        Some(Range { from, to: 344e-6 })
     }
 
     /// What a kernel costs besides its bytes, and the share of the bandwidth at which they then move: 1.85 µs and 2.77 of 3.35 TB/s,

@@ -51,6 +51,8 @@ struct Reader {
     table: Option<Table>,
     /// Whether the lines of `bench_one_batch` that follow are its warm-up.
     warming_up: bool,
+    /// What the program said of its KV pool.
+    pool_tokens: Option<u64>,
     measurement: Option<Measurement>,
     skipped: usize,
     unknown_lines: usize,
@@ -226,14 +228,14 @@ impl Reader {
         };
         if matches!(
             said,
-            Line::Warmup | Line::Benchmark | Line::Prefill(_) | Line::Other
+            Line::Warmup | Line::Benchmark | Line::Prefill(_) | Line::Pool(_)
         ) {
             self.interrupted();
         }
         match said {
             Line::Warmup => self.warming_up = true,
             Line::Benchmark => self.warming_up = false,
-            Line::Other => {}
+            Line::Pool(tokens) => self.pool_tokens = Some(tokens),
             Line::Skipped => self.skipped += 1,
             Line::Prefill(figures) => self.measurement = Some(Measurement::new(line, figures)),
             Line::DecodeStep {
@@ -267,7 +269,13 @@ impl Reader {
                     .get_or_insert(Format::SglangOneBatchOutput);
                 self.found.warmup.push(row);
             }
-            Ok(row) => self.row(Format::SglangOneBatchOutput, line, row),
+            Ok(mut row) => {
+                if let Some(tokens) = self.pool_tokens {
+                    let key = "max_total_num_tokens".to_owned();
+                    row.settings.insert(key, tokens.to_string());
+                }
+                self.row(Format::SglangOneBatchOutput, line, row);
+            }
             Err(reason) => self.reject(line, reason),
         }
     }

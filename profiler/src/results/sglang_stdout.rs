@@ -17,8 +17,8 @@ pub(super) enum Line {
     Total(Figures),
     /// A point of the sweep that did not fit.
     Skipped,
-    /// Said by the program, and no measurement.
-    Other,
+    /// Tokens that the KV pool has room for.
+    Pool(u64),
 }
 
 /// A latency in seconds and a throughput in tokens per second, as printed.
@@ -36,8 +36,8 @@ pub(super) fn line(text: &str) -> Option<Line> {
         "Benchmark ..." => return Some(Line::Benchmark),
         _ => {}
     }
-    if text.starts_with("max_total_num_tokens=") {
-        return Some(Line::Other);
+    if let Some(tokens) = text.strip_prefix("max_total_num_tokens=") {
+        return tokens.trim().parse().ok().map(Line::Pool);
     }
     if text.starts_with("skipping (") {
         return Some(Line::Skipped);

@@ -1,12 +1,13 @@
 //! What an explained result comes to, in words.
 
 use super::{Explanation, StepsExplanation, Subject};
-use crate::explain::ceilings::Ceilings;
+use crate::explain::ceilings::{Ceilings, Range, practice};
 use crate::explain::fit::{Fit, Per};
 use crate::explain::limiters::{Limiter, Suspect};
 use crate::explain::observation::{Observation, Observations};
 use crate::explain::statement::{Figure, Statement};
 use crate::explain::step_work::{StepModel, StepWork};
+use crate::gpus::LinkKind;
 use crate::quantity::{self, percent, significant};
 use crate::recorder::StepKind;
 
@@ -248,20 +249,23 @@ fn compute(largest: &Observation, work: &StepWork, devices: &[Ceilings]) -> Opti
     let rate = flops / largest.seconds;
     let share = rate / slowest.flops_per_s;
     let whose = if devices.len() > 1 {
-        format!("of the slowest GPU that it may be ({})", slowest.device)
+        format!(
+            "of what the slowest GPU that it may be, {}, does:",
+            slowest.device
+        )
     } else {
-        format!("of {}'s", slowest.device)
+        format!("of what {} does:", slowest.device)
     };
-    let verdict = if share < 0.1 {
+    let verdict = if share < 0.2 {
         "Tensor-core compute is far from it"
-    } else if share < 0.3 {
+    } else if share < 0.4 {
         "Tensor-core compute is not the whole of it"
     } else {
         "Tensor-core compute is a good part of it"
     };
     Some(Statement::new(
         format!(
-            "{verdict}: each rank did {} in {}, {} or {} {whose} {}.",
+            "{verdict}: each rank did {} in {}, {}, which is {} {whose} {}.",
             quantity::with_prefix(flops, "FLOP"),
             seconds(largest.seconds),
             quantity::with_prefix(rate, "FLOP/s"),
@@ -361,40 +365,85 @@ fn all_reduce(
 
 /// Where what a suspect needs lies beside what is seen in practice.
 fn in_practice(suspect: &Suspect, devices: &[Ceilings]) -> String {
+    if suspect.limiter == Limiter::AllReduceBandwidth {
+        return links_in_practice(suspect.needed, devices);
+    }
     let (Some(range), Some(distance)) = (suspect.plausible, suspect.distance) else {
-        return "What the link reaches is not known.".to_owned();
+        return "What it reaches in practice is not known.".to_owned();
     };
     let shown = |value: f64| match suspect.limiter.unit() {
         "s" => seconds(value),
         unit => quantity::with_prefix(value, unit),
     };
-    let mut kinds: Vec<&str> = devices
-        .iter()
-        .filter_map(|d| d.link.map(|l| l.kind.title()))
-        .collect();
-    kinds.sort_unstable();
-    kinds.dedup();
-    let over = if kinds.is_empty() {
-        String::new()
-    } else {
-        format!(" over {}", kinds.join(" or "))
-    };
     let usual = format!("{} to {}", shown(range.from), shown(range.to));
     let is_below = suspect.needed < range.from;
-    let side = if is_below { "below" } else { "above" };
     if distance <= 1.0 {
-        format!("That is what they reach{over}: {usual}.")
-    } else if distance < FAR {
-        format!(
-            "That is a little {side} what they reach{over} ({usual}): by a factor of {}.",
-            significant(distance, 2)
-        )
+        format!("That is usual: {usual}.")
     } else {
         format!(
-            "That is {} times {side} what they reach{over} ({usual}).",
-            significant(distance, 2)
+            "Usual is {usual}, {} {}.",
+            times(distance),
+            if is_below { "more" } else { "less" }
         )
     }
+}
+
+/// `1.2 times`, with two digits.
+fn times(factor: f64) -> String {
+    format!("{} times", significant(factor, 2))
+}
+
+/// Each kind of link that the devices have, and PCIe, which all fall back to: what it reaches, and whether that is what is needed.
+fn links_in_practice(needed: f64, devices: &[Ceilings]) -> String {
+    let mut kinds: Vec<(LinkKind, Range)> = Vec::new();
+    let links = devices.iter().filter_map(|d| d.link);
+    for link in links.chain([practice::PCIE]) {
+        let range = practice::link_bytes_per_s(link);
+        match kinds.iter_mut().find(|(kind, _)| *kind == link.kind) {
+            Some((_, all)) => *all = all.union(range),
+            None => kinds.push((link.kind, range)),
+        }
+    }
+    kinds.sort_by(|(_, a), (_, b)| a.distance(needed).total_cmp(&b.distance(needed)));
+    let told: Vec<String> = kinds
+        .iter()
+        .map(|(kind, range)| {
+            let distance = range.distance(needed);
+            let usual = format!(
+                "{} to {}",
+                quantity::with_prefix(range.from, "B/s"),
+                quantity::with_prefix(range.to, "B/s")
+            );
+            let side = if needed < range.from {
+                "below"
+            } else {
+                "above"
+            };
+            if distance <= 1.0 {
+                format!("{} reaches {usual}", kind.title())
+            } else {
+                format!(
+                    "it is {} {side} the least that {} reaches ({usual})",
+                    times(distance),
+                    kind.title()
+                )
+                .replace("above the least", "above the most")
+            }
+        })
+        .collect();
+    let text = told.join(", and ");
+    let mut text = format!("{}.", capitalised(&text));
+    if let [(nearest, range), (next, other), ..] = kinds.as_slice()
+        && range.distance(needed) < FAR
+        && other.distance(needed) > FAR
+    {
+        text += &format!(
+            " That speaks for {} between the GPUs, without {}.",
+            nearest.title(),
+            next.title()
+        );
+    }
+    text
 }
 
 /// What the fixed part and the growing part of a decode step would have to be.
@@ -574,30 +623,118 @@ pub(super) fn summary(
         statements.extend(likeliest(steps, devices));
     }
     statements.extend(same_rate(explanation, subject));
+    statements.extend(which_gpu(explanation, subject));
     statements
 }
 
-/// The limiter that explains the steps of a kind best, if one does.
-fn likeliest(steps: &StepsExplanation, devices: &[Ceilings]) -> Option<Statement> {
-    let best = steps.suspects.first()?;
-    let title = steps.kind.title();
-    let is_close = best.distance.is_none_or(|d| d < FAR) && best.score < FAR.log10();
-    if !is_close {
+/// The GPUs that nothing speaks against, when the GPU is not known.
+fn which_gpu(explanation: &Explanation, subject: &Subject<'_>) -> Option<Statement> {
+    let candidates = &explanation.candidates;
+    let possible: Vec<_> = candidates
+        .iter()
+        .filter(|c| c.impossible.is_none())
+        .collect();
+    if candidates.is_empty() {
+        return None;
+    }
+    let likely: Vec<_> = possible.iter().filter(|c| c.is_likely()).collect();
+    if likely.is_empty() || likely.len() > 8 {
         return Some(Statement::plain(format!(
-            "{title}: no limiter explains it alone; {} comes closest.",
-            best.limiter.title()
+            "The GPU is not known: of the {} of the table {} are possible, and the result does not tell them apart.",
+            candidates.len(),
+            possible.len()
         )));
     }
+    let names: Vec<_> = likely.iter().map(|c| c.gpu.title).collect();
+    let mut reasons = Vec::new();
+    let mut figures = Vec::new();
+    if let (Some(share), Some(tokens), Some(model)) = (
+        likely.first().and_then(|c| c.memory_share),
+        subject.pool_tokens,
+        subject.model,
+    ) {
+        let needed = model.weight_bytes() as f64 + tokens * model.kv_bytes_per_token() as f64;
+        reasons.push(format!(
+            "weights and KV pool take {} of each, {} of the memory of these cards",
+            quantity::bytes(needed),
+            percent(share)
+        ));
+        figures.push(Figure::new(
+            "weights and KV pool of one rank",
+            needed,
+            "B",
+            format!(
+                "{} B of weights + {tokens:.0} tokens × {} B",
+                model.weight_bytes(),
+                model.kv_bytes_per_token()
+            ),
+        ));
+    }
+    if likely.iter().all(|c| c.link_distance.is_some()) {
+        reasons.push("all-reduces are no faster than their links".to_owned());
+    }
+    reasons.push("they could have read the weights in the time of a decode step".to_owned());
+    Some(Statement::new(
+        format!(
+            "The GPU is most likely {}: {}.",
+            any_of(&names),
+            reasons.join(", ")
+        ),
+        figures,
+    ))
+}
+
+/// `a`, `a or b`, `a, b or c`.
+fn any_of(names: &[&str]) -> String {
+    match names {
+        [] => String::new(),
+        [one] => (*one).to_owned(),
+        [rest @ .., last] => format!("{} or {last}", rest.join(", ")),
+    }
+}
+
+/// How the time of steps of a kind is made up, and the limiter that explains them best, if one does.
+fn likeliest(steps: &StepsExplanation, devices: &[Ceilings]) -> Option<Statement> {
+    let title = steps.kind.title();
+    let mut text = match (&steps.fit, steps.growth) {
+        (Some(fit), Some(growth)) => {
+            let largest = &steps.steps.last()?.observation;
+            let fixed = fit.term(Per::Step) / largest.seconds;
+            format!(
+                "{title}: {} times as many tokens took {} times as long; {} of the largest step is the same for every step.",
+                significant(growth.tokens, 3),
+                significant(growth.seconds, 4),
+                percent(fixed),
+            )
+        }
+        _ => format!("{title}:"),
+    };
+    let Some(best) = steps.suspects.first() else {
+        return (steps.fit.is_some()).then(|| Statement::plain(text));
+    };
     let needed = match best.limiter.unit() {
         "s" => format!("{} each", seconds(best.needed)),
         unit => quantity::with_prefix(best.needed, unit),
     };
-    Some(Statement::new(
-        format!(
-            "{title}: {} explains it best, at {needed}. {}",
-            best.limiter.title(),
+    let is_close = best.distance.is_none_or(|d| d < FAR) && best.score < FAR.log10();
+    let name = match text.ends_with('.') {
+        true => capitalised(best.limiter.title()),
+        false => best.limiter.title().to_owned(),
+    };
+    if is_close {
+        text += &format!(
+            " {name} explains it best, at {needed}. {}",
             in_practice(best, devices)
-        ),
+        );
+    } else {
+        text += &format!(
+            "{} limiter explains it alone; {} comes closest, at {needed}.",
+            if text.ends_with('.') { " No" } else { " no" },
+            best.limiter.title()
+        );
+    }
+    Some(Statement::new(
+        text,
         vec![Figure::new(
             format!("{} needed", best.limiter.title()),
             best.needed,

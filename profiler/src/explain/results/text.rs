@@ -146,13 +146,14 @@ fn candidates_text(candidates: &[Candidate]) -> Vec<String> {
     }
     let share = |value: Option<f64>| value.map_or_else(none, percent);
     let mut table = Table::new(
-        "lrrrr",
+        "lrrrrr",
         [
             "GPU".to_owned(),
             "weights + KV pool\nof its memory".to_owned(),
             "prefill's floor\nof the time".to_owned(),
             "decode's floor\nof the time".to_owned(),
             "link".to_owned(),
+            "all-reduces on it\nwould be slow by".to_owned(),
         ],
     );
     let (impossible, possible): (Vec<_>, Vec<_>) =
@@ -172,6 +173,13 @@ fn candidates_text(candidates: &[Candidate]) -> Vec<String> {
                 candidate.gpu.link.kind.title(),
                 quantity::with_prefix(candidate.gpu.link.bytes_per_s, "B/s")
             ),
+            candidate.link_distance.map_or_else(none, |distance| {
+                if distance <= 1.0 {
+                    "usual".to_owned()
+                } else {
+                    format!("{}×", significant(distance, 2))
+                }
+            }),
         ]);
     }
     let mut sections = vec![heading("Which GPU it may be")];
