@@ -1,6 +1,7 @@
 //! The command line.
 
 pub(crate) mod explain;
+pub(crate) mod compare;
 pub(crate) mod gpu_check;
 pub(crate) mod kernel;
 
@@ -29,6 +30,7 @@ pub(crate) enum Command {
     Generate(Box<Generate>),
     Report(Report),
     Explain(explain::Explain),
+    Compare(compare::Compare),
     Flamegraph(Flamegraph),
     Trace(Trace),
     Doctor(Doctor),

@@ -1,6 +1,7 @@
 //! stepscope: takes an LLM inference step apart.
 
 mod args;
+mod compare;
 mod conformance;
 mod device;
 mod doctor;
@@ -49,6 +50,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Generate(args) => generate::run(&args)?,
         Command::Report(args) => reports::report(&args)?,
         Command::Explain(args) => explain::run(&args)?,
+        Command::Compare(args) => return compare::run(&args),
         Command::Flamegraph(args) => reports::flamegraph(&args)?,
         Command::Trace(args) => reports::trace(&args)?,
         Command::Doctor(args) => doctor::run(&args)?,

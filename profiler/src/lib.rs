@@ -33,9 +33,11 @@ mod event_clock;
 mod record;
 mod recorder;
 
+pub mod compare;
 pub mod environment;
 pub mod explain;
 pub mod gpus;
+pub mod python;
 pub mod quantity;
 pub mod report;
 pub mod results;

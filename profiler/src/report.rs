@@ -264,7 +264,7 @@ pub(crate) fn fold_line(text: &str) -> String {
 }
 
 /// [`fold_line`] with the lines after the first indented.
-fn fold_line_under(text: &str, indent: usize) -> String {
+pub(crate) fn fold_line_under(text: &str, indent: usize) -> String {
     const WIDTH: usize = 110;
     let mut folded = String::new();
     let mut column = 0;

@@ -541,11 +541,11 @@ fn contradictions_are_named_with_both_figures() {
     let import = parse(one_batch_line(0.5, 300.0));
     assert_eq!(
         import.rows[0].remarks,
-        ["The total rate is 300 token/s, but 202 token in 0.5000 s are 404 token/s."]
+        ["The total rate is 300 token/s, but 202 tokens in 0.5000 s are 404 token/s."]
     );
     check_contradiction(
         &[("output_throughput", 2000.0)],
-        "The output rate is 2000 token/s, but 61440 token in 60 s are 1024 token/s.",
+        "The output rate is 2000 token/s, but 61440 tokens in 60 s are 1024 token/s.",
     );
     check_contradiction(
         &[("p99_ttft_ms", 125.0)],

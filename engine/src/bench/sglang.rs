@@ -3,6 +3,8 @@
 use std::fmt::Write as _;
 use std::str::FromStr;
 
+use stepscope_profiler::python;
+
 /// Which version of sglang's `bench_one_batch` to follow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Compat {
@@ -81,13 +83,13 @@ impl Measurement {
     pub fn json_line(&self) -> String {
         let mut line = format!(
             "{{\"run_name\": {}, \"batch_size\": {}, \"input_len\": {}, \"output_len\": {}",
-            python_string(&self.run_name),
+            python::string(&self.run_name),
             self.batch_size,
             self.input_len,
             self.output_len
         );
         let mut float = |key: &str, value: f64| {
-            let _ = write!(line, ", \"{key}\": {}", python_float(value)); // writing to a String cannot fail
+            let _ = write!(line, ", \"{key}\": {}", python::float(value)); // writing to a String cannot fail
         };
         float("prefill_latency", self.prefill_latency);
         float("prefill_throughput", self.prefill_throughput());
@@ -153,52 +155,6 @@ pub fn prints_decode_step(step: usize, log_decode_step: usize) -> bool {
 /// The line of a point that does not fit the KV pool.
 pub fn skipping_line(batch_size: usize, input_len: usize, output_len: usize) -> String {
     format!("skipping ({batch_size}, {input_len}, {output_len}) due to max batch size limit")
-}
-
-/// A float as Python's `repr` writes it: the shortest digits that read back, an exponent of at least two digits below
-/// 1e-4 and from 1e16 on.
-pub fn python_float(value: f64) -> String {
-    if value.is_nan() {
-        return "NaN".to_owned();
-    }
-    if value.is_infinite() {
-        return if value > 0.0 { "Infinity" } else { "-Infinity" }.to_owned();
-    }
-    let magnitude = value.abs();
-    if value != 0.0 && !(1e-4..1e16).contains(&magnitude) {
-        let text = format!("{value:e}");
-        let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
-        let (sign, digits) = match exponent.strip_prefix('-') {
-            Some(digits) => ('-', digits),
-            None => ('+', exponent),
-        };
-        return format!("{mantissa}e{sign}{digits:0>2}");
-    }
-    format!("{value:?}")
-}
-
-/// A string as Python's `json.dumps` writes it: ASCII, everything else as `\u` escapes of UTF-16.
-fn python_string(text: &str) -> String {
-    let mut out = String::from("\"");
-    for c in text.chars() {
-        match c {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            '\t' => out.push_str("\\t"),
-            '\u{8}' => out.push_str("\\b"),
-            '\u{c}' => out.push_str("\\f"),
-            ' '..='~' => out.push(c),
-            _ => {
-                for unit in c.encode_utf16(&mut [0; 2]) {
-                    let _ = write!(out, "\\u{unit:04x}"); // writing to a String cannot fail
-                }
-            }
-        }
-    }
-    out.push('"');
-    out
 }
 
 #[cfg(test)]
@@ -270,32 +226,6 @@ mod tests {
             "{\"run_name\": \"cpu\", \"batch_size\": 1, \"input_len\": 256, \"output_len\": 1, \
              \"prefill_latency\": 2.9737280359995566, \"prefill_throughput\": 86.08722684149257, \
              \"total_latency\": 2.9737280359995566, \"overall_throughput\": 86.42350507134215}"
-        );
-    }
-
-    #[test]
-    fn floats_are_python_s() {
-        for (value, text) in [
-            (0.0, "0.0"),
-            (1.0, "1.0"),
-            (-2.5, "-2.5"),
-            (0.0001, "0.0001"),
-            (0.00001, "1e-05"),
-            (1.5e-7, "1.5e-07"),
-            (1e15, "1000000000000000.0"),
-            (1e16, "1e+16"),
-            (1.25e100, "1.25e+100"),
-            (0.1 + 0.2, "0.30000000000000004"),
-        ] {
-            assert_eq!(python_float(value), text);
-        }
-    }
-
-    #[test]
-    fn strings_are_python_s() {
-        assert_eq!(
-            python_string("a\"b\\c\n\u{1}é😀"),
-            "\"a\\\"b\\\\c\\n\\u0001\\u00e9\\ud83d\\ude00\""
         );
     }
 

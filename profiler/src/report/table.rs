@@ -1,5 +1,7 @@
 //! How tables look: no frame, a rule under the header and above the total, numbers on the right.
 
+use std::borrow::Cow;
+
 use comfy_table::{Cell, CellAlignment, LineStyle, TableStyle};
 
 const STYLE: TableStyle =
@@ -17,7 +19,7 @@ const STYLE: TableStyle =
 #[derive(Debug)]
 pub struct Table {
     /// One letter per column: `l` or `r`.
-    alignments: &'static str,
+    alignments: Cow<'static, str>,
     header: Vec<String>,
     rows: Vec<Vec<String>>,
     total: Option<Vec<String>>,
@@ -25,9 +27,12 @@ pub struct Table {
 
 impl Table {
     /// A table with a column per header cell; `alignments` has one letter per column, `l` or `r`.
-    pub fn new(alignments: &'static str, header: impl IntoIterator<Item = String>) -> Table {
+    pub fn new(
+        alignments: impl Into<Cow<'static, str>>,
+        header: impl IntoIterator<Item = String>,
+    ) -> Table {
         Table {
-            alignments,
+            alignments: alignments.into(),
             header: header.into_iter().collect(),
             rows: Vec::new(),
             total: None,

@@ -56,6 +56,8 @@ pub fn complete(row: &mut ResultRow) {
         per_s(both),
         "rates.total_tokens_per_s",
     );
+    // Of a static batch it would be its latency again.
+    let requests = requests.filter(|_| batch.is_none());
     fill(
         &mut rates.requests_per_s,
         per_s(requests),
@@ -108,7 +110,7 @@ fn rates(row: &ResultRow, found: &mut Vec<String>) {
         let expected = amount / seconds;
         if is_given(name) && differs(given, expected, ROUNDING) {
             found.push(format!(
-                "The {what} rate is {} {unit}/s, but {} {unit} in {} s are {} {unit}/s{}.",
+                "The {what} rate is {} {unit}/s, but {} {unit}s in {} s are {} {unit}/s{}.",
                 figure(given),
                 figure(amount),
                 figure(seconds),

@@ -213,8 +213,8 @@ pub(super) fn markdown_fields(
     Ok(object)
 }
 
-pub(super) const GIB: f64 = 1_073_741_824.0;
-pub(super) const MIB: f64 = 1_048_576.0;
+pub(crate) const GIB: f64 = 1_073_741_824.0;
+pub(crate) const MIB: f64 = 1_048_576.0;
 
 /// The table's short names, as the other forms have them.
 fn long_name(short: &str) -> &str {
@@ -290,7 +290,6 @@ pub(super) fn sql_fields(line: &str) -> Result<Map<String, Value>, String> {
 }
 
 /// How llama-bench names the test of a row.
-#[cfg(test)]
 pub(crate) fn test_name(
     input: Option<super::row::Length>,
     output: Option<super::row::Length>,

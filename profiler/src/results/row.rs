@@ -265,6 +265,8 @@ pub struct ResultRow {
     pub itl: Option<Latency>,
     /// End-to-end latency.
     pub e2e: Option<Latency>,
+    /// The end-to-end latencies of the single repetitions, where the file has them, seconds.
+    pub e2e_samples_s: Vec<f64>,
     /// The first decode steps in order, as far as the file has them, seconds; the very first is often slow.
     pub first_decode_steps_s: Vec<f64>,
     /// How often it was measured, where more than once.
@@ -311,6 +313,7 @@ impl ResultRow {
             tpot: None,
             itl: None,
             e2e: None,
+            e2e_samples_s: Vec::new(),
             first_decode_steps_s: Vec::new(),
             repetitions: None,
             rates: Rates::default(),

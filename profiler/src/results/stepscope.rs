@@ -81,6 +81,12 @@ fn row(record: &Record, point: &Point) -> ResultRow {
         tpot,
         e2e,
         first_decode_steps_s: first.and_then(|l| l.median_s).into_iter().collect(),
+        e2e_samples_s: point
+            .repetitions
+            .iter()
+            .map(|r| r.total_latency_s)
+            .filter(|s| s.is_finite())
+            .collect(),
         repetitions: Some(point.repetitions.len() as u64),
         ..ResultRow::new(Framework::Stepscope, "one-batch")
     };

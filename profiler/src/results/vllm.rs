@@ -25,6 +25,7 @@ pub(super) fn latency(fields: &mut Fields<'_>) -> Result<ResultRow, String> {
         }
         row.repetitions = Some(latencies.len() as u64);
         row.remarks.extend(mean_of_list(mean, &latencies));
+        row.e2e_samples_s = latencies;
     }
     row.e2e = Some(e2e);
     row.remarks.push(
