@@ -123,7 +123,7 @@ fn figures_of_another_basis_are_not_ranked() {
     assert_eq!(
         group.notes[..3],
         [
-            "These rows measured the same work, but have no figure in common.",
+            "#1, #2 measured the same work, but have no figure in common.",
             "TTFT is not ranked across what it was measured over: prefill step (#1) · client, first token (#2).",
             "E2E is not ranked across what it was measured over: sum of steps (#1) · whole call (#2).",
         ]
@@ -184,12 +184,19 @@ fn models_gpus_and_request_rates_that_are_known_must_be_equal() {
 #[test]
 fn what_a_file_does_not_say_can_be_set_and_what_it_says_cannot_be_changed() {
     let mut sources = sources(&["vllm-bench-latency.json", "sglang-bench_serving.jsonl"]);
+    let says_so = "Ranked against nothing, since the file does not say its batch, input length, output length";
+    assert!(Comparison::new(&sources).text().contains(says_so));
     for setting in ["batch=8", "input-len=32", "output-len=128", "tp=2"] {
         let setting: Override = format!("vllm-bench-latency.json:{setting}")
             .parse()
             .unwrap();
         setting.apply(&mut sources).unwrap();
     }
+    assert!(
+        !Comparison::new(&sources)
+            .text()
+            .contains("Ranked against nothing")
+    );
     let row = &sources[0].import.rows[0];
     assert_eq!(row.tp, Some(2));
     assert_eq!(row.rates.output_tokens_per_s, Some(512.0));

@@ -128,13 +128,10 @@ fn own_notes<'a>(notes: &'a [String], common: &[&str]) -> Vec<&'a str> {
 
 /// What rows and files have to say, in order; the same sentence about several rows once.
 fn remarks(comparison: &Comparison<'_>) -> Vec<String> {
-    let mut by_text: Vec<(&str, Vec<usize>)> = Vec::new();
+    let mut by_text: Vec<(String, Vec<usize>)> = Vec::new();
     for entry in &comparison.entries {
-        for remark in &entry.row.remarks {
-            match by_text
-                .iter_mut()
-                .find(|(text, _)| *text == remark.as_str())
-            {
+        for remark in entry.row.remarks.iter().cloned().chain(missing(entry.row)) {
+            match by_text.iter_mut().find(|(text, _)| *text == remark) {
                 Some((_, numbers)) => numbers.push(entry.number),
                 None => by_text.push((remark, vec![entry.number])),
             }
@@ -166,6 +163,25 @@ fn remarks(comparison: &Comparison<'_>) -> Vec<String> {
         }
     }
     lines
+}
+
+/// What the file would have to say for the row to be ranked at all.
+fn missing(row: &ResultRow) -> Option<String> {
+    let missing: Vec<&str> = [
+        (row.load == Load::Unknown, "batch"),
+        (row.input_len.is_none(), "input-len"),
+        (row.output_len.is_none(), "output-len"),
+    ]
+    .into_iter()
+    .filter_map(|(is_missing, key)| is_missing.then_some(key))
+    .collect();
+    (!missing.is_empty()).then(|| {
+        format!(
+            "Ranked against nothing, since the file does not say its {}; --set FILE:{}=… says it.",
+            missing.join(", ").replace("-len", " length"),
+            missing.join("=…, ")
+        )
+    })
 }
 
 fn warmup(source: &Source) -> Option<String> {

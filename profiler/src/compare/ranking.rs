@@ -129,10 +129,12 @@ pub(super) fn rankings(members: &[Entry<'_>]) -> (Vec<Ranking>, Vec<String>) {
         rankings.push(ranking("decode", Statistic::Rate, basis, after_first_token));
     }
     if rankings.is_empty() {
-        notes.insert(
-            0,
-            "These rows measured the same work, but have no figure in common.".to_owned(),
+        let numbers: Vec<usize> = members.iter().map(|entry| entry.number).collect();
+        let note = format!(
+            "{} measured the same work, but have no figure in common.",
+            list(&numbers)
         );
+        notes.insert(0, note);
     }
     (rankings, notes)
 }

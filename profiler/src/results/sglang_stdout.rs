@@ -225,7 +225,7 @@ fn note_lengths(row: &mut ResultRow) {
     );
     if !missing.is_empty() {
         row.remarks.push(format!(
-            "Its {} do not follow from the rounded figures of these lines; the result file has them, or --set.",
+            "Its {} do not follow from the rounded figures of these lines; the result file has them.",
             missing.join(" and ")
         ));
     }

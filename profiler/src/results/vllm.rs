@@ -28,10 +28,6 @@ pub(super) fn latency(fields: &mut Fields<'_>) -> Result<ResultRow, String> {
         row.e2e_samples_s = latencies;
     }
     row.e2e = Some(e2e);
-    row.remarks.push(
-        "vllm bench latency writes neither batch size nor lengths; --set FILE:batch=…, input-len=… and output-len=… give them."
-            .to_owned(),
-    );
     Ok(row)
 }
 
