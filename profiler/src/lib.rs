@@ -43,6 +43,7 @@ pub mod report;
 pub mod results;
 pub mod roofline;
 pub mod stats;
+pub mod timeline;
 pub mod trace;
 
 pub use counts::{Finding, KernelCount, Launch};
