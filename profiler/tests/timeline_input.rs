@@ -121,7 +121,10 @@ fn python_writes_numbers_that_json_does_not_know() {
     assert_eq!(analysis.devices[0].window.activities, 2);
     assert_eq!(analysis.damage.not_numbers, 3);
     assert_eq!(analysis.damage.without_time, 2);
-    remarked(&analysis, "3 numbers are NaN or infinite");
+    remarked(
+        &analysis,
+        "Numbers that are NaN or infinite and count as missing: 3.",
+    );
 }
 
 #[test]
@@ -173,7 +176,7 @@ fn overlapping_kernels_count_once() {
     // The launch of the second came after its start: the clocks disagree.
     remarked(
         &analysis,
-        "1 kernels start before the call that launched them, by up to 20.0 µs",
+        "Kernels that start before the call that launched them: 1, by up to 20.0 µs",
     );
 
     let other_stream = analysed(&events.replacen(
@@ -197,7 +200,7 @@ fn merged_ranks_with_one_numbering_are_tied_to_none() {
     assert_eq!(analysis.devices.len(), 2);
     remarked(
         &analysis,
-        "4 kernels share their correlation id with several calls",
+        "several calls have their correlation id, as in merged traces of several ranks: 4.",
     );
     assert_eq!(analysis.devices[0].outside.activities, 2);
 }

@@ -33,12 +33,16 @@ pub(super) fn from_reader(reader: impl Read, name: &str) -> Result<Trace, Error>
         .map_err(|e| Error::read(std::path::Path::new(name), e))?;
     if start.starts_with(&[0x1f, 0x8b]) {
         let plain = flate2::bufread::MultiGzDecoder::new(reader);
-        return events(BufReader::with_capacity(1 << 16, plain), name);
+        return events(BufReader::with_capacity(1 << 16, plain), name, KEPT_LIMIT);
     }
     if let Some(what) = foreign_container(start) {
         return Err(not_a_trace(name, what));
     }
-    events(reader, name)
+    // A byte order mark, which JSON does not know.
+    if start.starts_with(&[0xef, 0xbb, 0xbf]) {
+        reader.consume(3);
+    }
+    events(reader, name, KEPT_LIMIT)
 }
 
 fn not_a_trace(name: &str, why: &str) -> Error {
@@ -59,7 +63,7 @@ fn foreign_container(start: &[u8]) -> Option<&'static str> {
     }
 }
 
-fn events(reader: impl BufRead, name: &str) -> Result<Trace, Error> {
+fn events(reader: impl BufRead, name: &str, limit_bytes: u64) -> Result<Trace, Error> {
     let mut lenient = Lenient::new(reader);
     let mut builder = Builder {
         trace: Trace::new(name, Format::Kineto),
@@ -68,6 +72,7 @@ fn events(reader: impl BufRead, name: &str) -> Result<Trace, Error> {
         seen: 0,
         has_list: false,
         own_events: 0,
+        limit_bytes,
     };
     let outcome = {
         let mut json =
@@ -117,6 +122,8 @@ struct Builder {
     has_list: bool,
     /// Events of stepscope's own traces.
     own_events: u64,
+    /// What may be kept.
+    limit_bytes: u64,
 }
 
 /// The fields of one event that anything is made of.
@@ -392,10 +399,10 @@ impl<'de> Visitor<'de> for List<'_> {
         self.0.has_list = true;
         while seq.next_element_seed(Event(&mut self.0.scratch))?.is_some() {
             self.0.finish_event();
-            if self.0.trace.kept_bytes() > KEPT_LIMIT {
+            if self.0.trace.kept_bytes() > self.0.limit_bytes {
                 return Err(de::Error::custom(format_args!(
-                    "the limit of {} MB of kernels, calls and annotations is reached",
-                    KEPT_LIMIT >> 20
+                    "the limit of {} bytes of kernels, calls and annotations is reached",
+                    self.0.limit_bytes
                 )));
             }
         }
@@ -543,3 +550,36 @@ keys!(Key -> Field {
 keys!(ArgKey -> Arg {
     "correlation" => Correlation, "stream" => Stream, "device" => Device, "batch_size" => Batch, "kernel" => Kernel
 });
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_keeps_what_was_read() {
+        let kernel = r#"{"ph": "X", "cat": "kernel", "name": "k", "ts": 1, "dur": 1}"#;
+        let json = format!("[{}]", [kernel; 100].join(","));
+        let trace = events(json.as_bytes(), "t", 40 * 50 + 65).unwrap();
+        assert_eq!(trace.activities.len(), 51);
+        assert!(
+            trace
+                .damage
+                .broken_off
+                .unwrap()
+                .contains("the limit of 2065 bytes")
+        );
+        assert_eq!(
+            events(json.as_bytes(), "t", 1 << 20)
+                .unwrap()
+                .activities
+                .len(),
+            100
+        );
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_passed_over() {
+        let json = b"\xef\xbb\xbf[{\"ph\": \"X\", \"cat\": \"kernel\", \"name\": \"k\", \"ts\": 1, \"dur\": 1}]";
+        assert_eq!(from_json(&json[..], "t").unwrap().activities.len(), 1);
+    }
+}

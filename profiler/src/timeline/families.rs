@@ -82,8 +82,8 @@ impl Family {
 }
 
 /// The rules, in order: the first that matches decides. A rule matches where any of its texts is found in the kernel's name,
-/// whatever the case; `a&b` wants both. Names are from traces of sglang, vLLM, TensorRT-LLM and transformers and from the
-/// sources of FlashInfer, FlashAttention, CUTLASS, cuBLAS, cuDNN, Triton, AITER, Composable Kernel and hipBLASLt.
+/// whatever the case; `a&b` wants both, `=a` the whole name. Names are from traces of sglang, vLLM, TensorRT-LLM and transformers and from the
+/// sources of FlashInfer, FlashAttention, llama.cpp, CUTLASS, cuBLAS, cuDNN, Triton, AITER, Composable Kernel and hipBLASLt.
 const RULES: &[(Family, &[&str])] = &[
     (
         Family::Communication,
@@ -207,6 +207,15 @@ const RULES: &[(Family, &[&str])] = &[
             "_fwd_grouped_kernel",
             "_fwd_kernel_stage",
             "xqa",
+            "mmha",
+            "pa_bf16_",
+            "pa_fp16_",
+            "pa_fp8_",
+            "mla_a8",
+            "mla_a16",
+            "mla_pfl",
+            "mla_dec",
+            "=_fwd_kernel",
         ],
     ),
     (
@@ -305,7 +314,7 @@ const RULES: &[(Family, &[&str])] = &[
             "minp",
         ],
     ),
-    (Family::Softmax, &["softmax"]),
+    (Family::Softmax, &["softmax", "soft_max"]),
     (
         Family::Quantisation,
         &[
@@ -320,6 +329,7 @@ const RULES: &[(Family, &[&str])] = &[
             "index_select",
             "gather_kernel",
             "gather_row",
+            "get_rows",
         ],
     ),
     (
@@ -358,6 +368,7 @@ const RULES: &[(Family, &[&str])] = &[
             "permute",
             "fused_cat",
             "repeat_kv",
+            "cpy_",
         ],
     ),
     (
@@ -397,7 +408,10 @@ const RULES: &[(Family, &[&str])] = &[
 pub fn classify(name: &str) -> Family {
     // A library of embeddings by its name, not a GEMM.
     let name = name.to_ascii_lowercase().replace("fbgemm", "");
-    let has = |pattern: &&str| pattern.split('&').all(|part| name.contains(part));
+    let has = |pattern: &&str| match pattern.strip_prefix('=') {
+        Some(whole) => name == whole,
+        None => pattern.split('&').all(|part| name.contains(part)),
+    };
     RULES
         .iter()
         .find(|(_, patterns)| patterns.iter().any(has))
@@ -459,6 +473,20 @@ mod tests {
 
     #[test]
     fn names_of_nvidia_amd_and_triton() {
+        // llama.cpp's, and two whose names say little.
+        check(
+            Family::Gemm,
+            &[
+                "void mul_mat_vec_q<(ggml_type)12, 1>",
+                "void mul_mat_q<(ggml_type)12, 8>",
+            ],
+        );
+        check(Family::Rope, &["void rope_neox<true, false, __half>"]);
+        check(Family::Embedding, &["void k_get_rows_float<float, float>"]);
+        check(
+            Family::Attention,
+            &["_fwd_kernel", "pa_bf16_noquant_gqa8_1tg_4w_msk1"],
+        );
         check(
             Family::Gemm,
             &[

@@ -20,8 +20,8 @@ use super::intervals::{Union, by_set};
 /// Shares as Holistic Trace Analysis computes them.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct HtaShares {
-    /// From the first start to the last end, in whole microseconds.
-    pub window_us: i64,
+    /// From the first start to the last end.
+    pub window_us: f64,
     /// Of the window.
     pub idle_percent: f64,
     /// Of the window.
@@ -83,13 +83,18 @@ pub(super) fn shares(trace: &Trace) -> Option<HtaShares> {
     } else {
         trace.activities.iter().collect()
     };
-    let round = |a: &Activity| {
-        if trace.has_decimals {
-            let up = a.start_ns.div_euclid(1000) + i64::from(a.start_ns.rem_euclid(1000) > 0);
-            (up, a.end_ns().div_euclid(1000))
-        } else {
-            (a.start_ns / 1000, a.end_ns() / 1000)
-        }
+    // In nanoseconds, on whole microseconds where it rounds.
+    let round = |a: &Activity| match trace.has_decimals {
+        true => (
+            a.start_ns.div_euclid(1000) * 1000
+                + if a.start_ns.rem_euclid(1000) > 0 {
+                    1000
+                } else {
+                    0
+                },
+            a.end_ns().div_euclid(1000) * 1000,
+        ),
+        false => (a.start_ns, a.end_ns()),
     };
     let mut rounded: Vec<(i64, i64, Type)> = kept
         .iter()
@@ -112,15 +117,15 @@ pub(super) fn shares(trace: &Trace) -> Option<HtaShares> {
     let idle = window - run;
     let non_compute = window - compute - idle;
     let exact = Union::of(kept.iter().map(|a| (a.start_ns, a.end_ns()))).length();
-    let percent = |us: i64| {
+    let percent = |ns: i64| {
         if window == 0 {
             0.0
         } else {
-            100.0 * us as f64 / window as f64
+            100.0 * ns as f64 / window as f64
         }
     };
     Some(HtaShares {
-        window_us: window,
+        window_us: window as f64 / 1e3,
         idle_percent: percent(idle),
         compute_percent: percent(compute),
         non_compute_percent: percent(non_compute),
@@ -129,8 +134,7 @@ pub(super) fn shares(trace: &Trace) -> Option<HtaShares> {
             Union::of(of_type(Type::Communication).filter(|(s, e)| s <= e)),
             Union::of(of_type(Type::Memory).filter(|(s, e)| s <= e)),
         ]),
-        rounding_loss_ns: exact
-            .saturating_sub(u64::try_from(run).unwrap_or(0).saturating_mul(1000)),
+        rounding_loss_ns: exact.saturating_sub(u64::try_from(run).unwrap_or(0)),
         drops_last_step,
         fails: non_compute < 0,
     })

@@ -19,11 +19,35 @@ pub(super) fn short(name: &str) -> String {
     if let Some(functor) = functor(whole).filter(|_| base.starts_with("at::native::")) {
         text = format!("{} [{functor}]", text.trim_start_matches("at::native::"));
     }
+    if let Some(argument) = first_argument(whole, base) {
+        text = format!("{text} [{argument}]");
+    }
     if text.chars().count() > WIDTH {
         text = text.chars().take(WIDTH - 1).collect();
         text.push('…');
     }
     text
+}
+
+/// The first template argument of an entry point that any kernel goes through, which by itself says nothing.
+fn first_argument<'a>(name: &'a str, base: &str) -> Option<&'a str> {
+    const ENTRY_POINTS: [&str; 3] = [
+        "cutlass::Kernel",
+        "cutlass::Kernel2",
+        "cutlass::device_kernel",
+    ];
+    let rest = ENTRY_POINTS
+        .contains(&base)
+        .then(|| name[base.len()..].strip_prefix('<'))??;
+    let end = rest.find(['<', '>', ',']).unwrap_or(rest.len());
+    let first = &rest[..end];
+    // A wrapper again: what it wraps.
+    let inner = rest[end..]
+        .strip_prefix('<')
+        .filter(|_| first.contains("enable_sm") || first.contains("GemmUniversal"));
+    Some(inner.map_or(first, |inner| {
+        &inner[..inner.find(['<', '>', ',']).unwrap_or(inner.len())]
+    }))
 }
 
 /// Of a name by hipBLASLt's Tensile, which lists all of a kernel's parameters, the problem's layout and the tile.
@@ -176,6 +200,14 @@ mod tests {
         check(
             "Cijk_Alik_Bljk_BBS_BH_Bias_HA_S_SAV_UserArgs_MT256x32x64_MI16x16x1_SN_LDSB1",
             "Cijk_Alik_Bljk_BBS…MT256x32x64",
+        );
+        check(
+            "void cutlass::Kernel2<cutlass_80_wmma_tensorop_bf16_s161616gemm_bf16>(Params)",
+            "cutlass::Kernel2 [cutlass_80_wmma_tensorop_bf16_s161616…",
+        );
+        check(
+            "void cutlass::device_kernel<flash::enable_sm90_or_later<flash::FlashAttnFwdSm90<T> > >(P)",
+            "cutlass::device_kernel [flash::FlashAttnFwdSm90]",
         );
         check("", "");
         check("_Z", "_Z");

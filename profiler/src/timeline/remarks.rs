@@ -30,36 +30,36 @@ fn damage(analysis: &Analysis, remarks: &mut Vec<String>) {
     }
     let mut counted = |count: u64, what: &str| {
         if count > 0 {
-            remarks.push(format!("{count} {what}"));
+            remarks.push(format!("{what}: {count}."));
         }
     };
     counted(
         damage.without_time,
-        "events have no start or no duration and were left out.",
+        "Events left out because they have no start or no duration",
     );
     counted(
         damage.negative,
-        "events have a negative duration and were left out.",
+        "Events left out because their duration is negative",
     );
     counted(
         damage.out_of_range,
-        "events have times that no clock counts to and were left out: the trace may mix units of time.",
+        "Events left out because no clock counts to their times (the trace may mix units of time)",
     );
     counted(
         damage.zero_duration,
-        "GPU activities have no duration: shorter than the recorder's clock tells.",
+        "GPU activities of no duration, shorter than the recorder's clock tells",
     );
     counted(
         damage.malformed,
-        "entries are no events or have no name and were left out.",
+        "Entries left out because they are no events or have no name",
     );
     counted(
         damage.not_numbers,
-        "numbers are NaN or infinite and count as missing.",
+        "Numbers that are NaN or infinite and count as missing",
     );
     counted(
         damage.begin_end,
-        "begin and end events were passed over: only complete events are read.",
+        "Begin and end events passed over, as only complete events are read",
     );
     if damage.is_coarse {
         remarks.push(
@@ -216,13 +216,12 @@ fn ties(analysis: &Analysis, trace: &Trace, steps: &Steps, remarks: &mut Vec<Str
     );
     if idle_steps > 0 && !analysis.devices.is_empty() {
         remarks.push(format!(
-            "{idle_steps} annotated steps have no kernel in the file."
+            "Annotated steps without a kernel in the file: {idle_steps}."
         ));
     }
     if steps.ambiguous > 0 {
         remarks.push(format!(
-            "{} kernels share their correlation id with several calls, as in merged traces of several ranks: they are tied to \
-             none.",
+            "Kernels tied to no step because several calls have their correlation id, as in merged traces of several ranks: {}.",
             steps.ambiguous
         ));
     }
@@ -241,7 +240,7 @@ fn ties(analysis: &Analysis, trace: &Trace, steps: &Steps, remarks: &mut Vec<Str
         disagreeing.fold((0_u64, 0), |(count, worst), ns| (count + 1, ns.max(worst)));
     if count > 0 {
         remarks.push(format!(
-            "{count} kernels start before the call that launched them, by up to {}: the clocks of host and GPU disagree, and \
+            "Kernels that start before the call that launched them: {count}, by up to {}. The clocks of host and GPU disagree, and \
              causes of gaps of that size cannot be told.",
             quantity::duration(worst as f64)
         ));

@@ -431,7 +431,7 @@ fn hta_sentence(hta: &HtaShares, busy_ns: u64, is_around: bool, damage: &Damage)
         hta.idle_percent,
         hta.compute_percent,
         hta.non_compute_percent,
-        duration(hta.window_us as f64 * 1e3)
+        duration(hta.window_us * 1e3)
     );
     let mut notes = Vec::new();
     if is_around {
