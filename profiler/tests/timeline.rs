@@ -248,6 +248,36 @@ fn the_vllm_step_in_words() {
 }
 
 #[test]
+fn floors_stand_beside_the_times() {
+    let mut analysis = analysed(&fixture("sglang-qwen3-8b-decode.json.gz"));
+    let floor = |family, floor_ns| timeline::Floor {
+        family,
+        floor_ns,
+        bound_by: "memory".to_owned(),
+    };
+    let step = &mut analysis.devices[0].steps[0];
+    step.floors = vec![
+        floor(Family::Gemm, 3_000_000),
+        floor(Family::Rope, 1_000_000),
+    ];
+    let text = timeline::text(&analysis);
+    assert!(
+        text.contains("at least 4.00 ms on this GPU, 41 % of the busy time"),
+        "{text}"
+    );
+    assert!(
+        text.contains("Faster than its floor, which is an error and no result: rope."),
+        "{text}"
+    );
+    let row = text.lines().find(|line| line.starts_with("GEMM ")).unwrap();
+    assert!(
+        row.trim_end().ends_with("3000.0        51.9   memory"),
+        "{row}"
+    );
+    assert!(timeline::json(&analysis).contains("\"floor_ns\": 3000000"));
+}
+
+#[test]
 fn json_has_units_in_its_names() {
     let analysis = analysed(&fixture("sglang-qwen3-8b-decode.json.gz"));
     let json: Value = serde_json::from_str(&timeline::json(&analysis)).unwrap();

@@ -240,6 +240,54 @@ fn steps_without_annotations() {
 }
 
 #[test]
+fn many_steps_by_kind_and_batch() {
+    // Nine decode steps of four requests and one of a prompt, 200 µs apart; correlation ids of their own.
+    let steps: Vec<String> = (0..10_u64)
+        .map(|i| {
+            let (name, kernel_us) = match i {
+                4 => ("step[EXTEND bs=1 toks=512]", 90),
+                _ => ("step[DECODE bs=4]", 10 + i),
+            };
+            let (at, id) = (i * 200, i + 1);
+            format!(
+                r#"{{"ph": "X", "cat": "user_annotation", "name": "{name}", "pid": 1, "tid": 1, "ts": {at}, "dur": 50}},
+                {{"ph": "X", "cat": "cuda_runtime", "name": "cudaLaunchKernel", "pid": 1, "tid": 1, "ts": {}, "dur": 4, "args": {{"correlation": {id}}}}},
+                {{"ph": "X", "cat": "kernel", "name": "gemm", "ts": {}, "dur": {kernel_us}, "args": {{"stream": 1, "correlation": {id}}}}}"#,
+                at + 5,
+                at + 20
+            )
+        })
+        .collect();
+    let analysis = analysed(&steps.join(","));
+    assert_eq!(analysis.devices[0].steps.len(), 10);
+    let text = timeline::text(&analysis);
+    let rows: Vec<Vec<&str>> = text
+        .lines()
+        .skip_while(|line| !line.starts_with('─'))
+        .skip(1)
+        .take(2)
+        .map(|line| line.split_whitespace().collect())
+        .collect();
+    // Kind, requests, steps, shortest, median, longest, busy, kernels, layers.
+    assert_eq!(
+        rows[0],
+        [
+            "prefill", "1", "1", "90.0", "90.0", "90.0", "100.0", "1", "-"
+        ],
+        "{text}"
+    );
+    assert_eq!(
+        rows[1],
+        [
+            "decode", "4", "9", "10.0", "15.0", "19.0", "100.0", "1", "-"
+        ],
+        "{text}"
+    );
+    assert!(text.contains("Step 6, of median length"), "{text}");
+    assert!(text.starts_with("10 steps by sglang"), "{text}");
+}
+
+#[test]
 fn annotations_on_the_gpu_only() {
     let events = STEP
         .replace("\"user_annotation\"", "\"gpu_user_annotation\"")

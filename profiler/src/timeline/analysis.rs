@@ -113,6 +113,9 @@ pub struct StepAnalysis {
     pub gaps: Vec<GapTotal>,
     /// By family, largest first.
     pub families: Vec<FamilyTime>,
+    /// The least that families can take. [`analyse`] knows no model and leaves this empty; who does fills it in, and the text
+    /// and the JSON show it.
+    pub floors: Vec<Floor>,
     /// Layers seen, where any pattern repeats.
     pub layers: Option<Layers>,
     /// Kernels, copies and sets.
@@ -121,6 +124,17 @@ pub struct StepAnalysis {
     pub top_kernels: Vec<KernelTotal>,
     /// On the host.
     pub host: Option<HostSide>,
+}
+
+/// The least time that a family's work can take, by a model's work and a GPU's rates.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Floor {
+    /// Whose.
+    pub family: Family,
+    /// How long.
+    pub floor_ns: u64,
+    /// What sets it: `memory`, `compute`, or as the roofline says it.
+    pub bound_by: String,
 }
 
 /// All kernels of one name in a step.
@@ -437,7 +451,12 @@ impl Context<'_> {
             overlap_of_streams_ns: streams_ns.saturating_sub(busy_ns),
             gaps: by_size(totals),
             families: self.family_times(indices),
-            layers: layers::count(&activities, self.families),
+            floors: Vec::new(),
+            // A window of many steps repeats as often as they have layers in all.
+            layers: match found.tie {
+                Tie::Window => None,
+                _ => layers::count(&activities, self.families),
+            },
             activities: indices.len() as u64,
             top_kernels: self.top_kernels(&activities),
             host: self.host(step),

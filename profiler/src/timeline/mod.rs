@@ -39,6 +39,7 @@ mod names;
 mod nsys;
 mod remarks;
 mod steps;
+mod tables;
 mod text;
 mod values;
 
@@ -46,7 +47,9 @@ use std::path::Path;
 
 use crate::Error;
 
-pub use analysis::{Analysis, DeviceAnalysis, Outside, StepAnalysis, Window, analyse};
+pub use analysis::{
+    Analysis, DeviceAnalysis, Floor, HostSide, KernelTotal, Outside, StepAnalysis, Window, analyse,
+};
 pub use annotations::{Kind, Spelling, StepLabel};
 pub use chrome::from_json;
 pub use events::{

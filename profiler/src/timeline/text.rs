@@ -3,15 +3,14 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use super::analysis::{Analysis, DeviceAnalysis, KernelTotal, StepAnalysis};
+use super::analysis::{Analysis, DeviceAnalysis, StepAnalysis};
 use super::annotations::{Kind, Spelling};
 use super::events::{Damage, Format};
 use super::families::FamilyTime;
-use super::gaps::GapTotal;
 use super::hta::HtaShares;
 use super::steps::Tie;
+use super::tables::{families, gaps, groups, kernels};
 use crate::quantity::{duration, percent};
-use crate::report::Table;
 
 /// Families below this part of the busy time are not named in a sentence; the table has them.
 const WORTH_SAYING: f64 = 0.02;
@@ -45,7 +44,7 @@ fn device_text(analysis: &Analysis, device: &DeviceAnalysis, out: &mut String) {
         [step] => step_sentences(analysis, device, step),
         steps => {
             let _ = writeln!(out, "{}\n", many_steps(device));
-            out.push_str(&groups(steps));
+            out.push_str(&groups(&grouped(steps)));
             let step = typical(steps);
             let number = steps
                 .iter()
@@ -54,7 +53,7 @@ fn device_text(analysis: &Analysis, device: &DeviceAnalysis, out: &mut String) {
                 + 1;
             let _ = writeln!(
                 out,
-                "\nStep {number}, of median length among the most frequent kind:"
+                "\nStep {number}, of median length of the kind that took the most time:"
             );
             step_sentences(analysis, device, step)
         }
@@ -67,7 +66,7 @@ fn device_text(analysis: &Analysis, device: &DeviceAnalysis, out: &mut String) {
         let _ = writeln!(
             out,
             "\nBusy time by family\n{}",
-            families(&step.families, step.busy_ns, step.span_ns)
+            families(&step.families, &step.floors, step.busy_ns, step.span_ns)
         );
         if !step.gaps.is_empty() {
             let _ = writeln!(
@@ -86,7 +85,7 @@ fn device_text(analysis: &Analysis, device: &DeviceAnalysis, out: &mut String) {
         let _ = writeln!(
             out,
             "\nBusy time by family\n{}",
-            families(&window.families, window.busy_ns, window.span_ns)
+            families(&window.families, &[], window.busy_ns, window.span_ns)
         );
     }
 }
@@ -96,10 +95,11 @@ fn typical_or_only(steps: &[StepAnalysis]) -> Option<&StepAnalysis> {
 }
 
 /// Steps of one kind and batch size.
-type Group = (Kind, Option<u64>);
+pub(super) type Groups<'a> = BTreeMap<(Kind, Option<u64>), Vec<&'a StepAnalysis>>;
 
-fn grouped(steps: &[StepAnalysis]) -> BTreeMap<Group, Vec<&StepAnalysis>> {
-    let mut groups: BTreeMap<Group, Vec<&StepAnalysis>> = BTreeMap::new();
+/// The steps of each group come by their length.
+fn grouped(steps: &[StepAnalysis]) -> Groups<'_> {
+    let mut groups = Groups::new();
     for step in steps {
         groups
             .entry((step.kind, step.requests))
@@ -142,46 +142,6 @@ fn many_steps(device: &DeviceAnalysis) -> String {
     )
 }
 
-fn groups(steps: &[StepAnalysis]) -> String {
-    let unit = Unit::for_span(steps.iter().map(|step| step.span_ns).max().unwrap_or(0));
-    let mut table = Table::new(
-        "lrrrrrrrr",
-        [
-            "kind".to_owned(),
-            "requests".to_owned(),
-            "steps".to_owned(),
-            format!("shortest\n{}", unit.name),
-            format!("median\n{}", unit.name),
-            format!("longest\n{}", unit.name),
-            "busy\n% of span".to_owned(),
-            "kernels\nper step".to_owned(),
-            "layers".to_owned(),
-        ],
-    );
-    for ((kind, requests), group) in grouped(steps) {
-        let median = group[group.len() / 2];
-        let span: u64 = group.iter().map(|step| step.span_ns).sum();
-        let busy: u64 = group.iter().map(|step| step.busy_ns).sum();
-        table.row([
-            kind.label()
-                .trim_end_matches(" step")
-                .replace("step", "not said"),
-            requests.map_or("-".to_owned(), |n| n.to_string()),
-            group.len().to_string(),
-            unit.show(group[0].span_ns),
-            unit.show(median.span_ns),
-            unit.show(group[group.len() - 1].span_ns),
-            share(busy, span),
-            median.activities.to_string(),
-            median
-                .layers
-                .as_ref()
-                .map_or("-".to_owned(), |layers| layers.count.to_string()),
-        ]);
-    }
-    table.render() + "\n"
-}
-
 fn device_name(device: &DeviceAnalysis) -> Option<String> {
     let name = &device.device.name;
     (!name.is_empty()).then(|| name.clone())
@@ -193,6 +153,7 @@ fn step_sentences(analysis: &Analysis, device: &DeviceAnalysis, step: &StepAnaly
         sentences.push(layers_sentence(layers));
     }
     sentences.push(families_sentence(step));
+    sentences.extend(floor_sentences(step));
     if step.idle_ns > 0 {
         sentences.push(idle_sentence(step));
     }
@@ -318,6 +279,39 @@ fn families_sentence(step: &StepAnalysis) -> String {
         return "Its kernels took no time that the trace shows.".to_owned();
     }
     format!("Of the busy time: {}.", listed(&parts))
+}
+
+/// What the floors say, where somebody who knows the model and the GPU has filled them in.
+fn floor_sentences(step: &StepAnalysis) -> Vec<String> {
+    if step.floors.is_empty() {
+        return Vec::new();
+    }
+    let floor_ns: u64 = step.floors.iter().map(|floor| floor.floor_ns).sum();
+    let mut sentences = vec![format!(
+        "The model's work takes at least {} on this GPU, {} of the busy time.",
+        duration(floor_ns as f64),
+        percent(floor_ns as f64 / step.busy_ns.max(1) as f64)
+    )];
+    let below: Vec<&str> = step
+        .floors
+        .iter()
+        .filter(|floor| {
+            let time = step
+                .families
+                .iter()
+                .find(|time| time.family == floor.family);
+            time.is_some_and(|time| time.busy_ns < floor.floor_ns)
+        })
+        .map(|floor| floor.family.label())
+        .collect();
+    if !below.is_empty() {
+        sentences.push(format!(
+            "Faster than its floor, which is an error and no result: {}. The model, the GPU, the number format or the lengths are \
+             not those of the trace.",
+            listed(&below)
+        ));
+    }
+    sentences
 }
 
 fn idle_sentence(step: &StepAnalysis) -> String {
@@ -454,117 +448,6 @@ fn hta_sentence(hta: &HtaShares, busy_ns: u64, is_around: bool, damage: &Damage)
         let _ = write!(text, ": {}", notes.join("; "));
     }
     text + "."
-}
-
-/// A unit for a column of times.
-struct Unit {
-    name: &'static str,
-    nanoseconds: f64,
-    decimals: usize,
-}
-
-impl Unit {
-    fn for_span(span_ns: u64) -> Unit {
-        match span_ns {
-            0..100_000_000 => Unit {
-                name: "µs",
-                nanoseconds: 1e3,
-                decimals: 1,
-            },
-            _ => Unit {
-                name: "ms",
-                nanoseconds: 1e6,
-                decimals: 2,
-            },
-        }
-    }
-
-    fn show(&self, ns: u64) -> String {
-        format!("{:.*}", self.decimals, ns as f64 / self.nanoseconds)
-    }
-}
-
-fn share(part: u64, whole: u64) -> String {
-    format!("{:.1}", 100.0 * part as f64 / whole.max(1) as f64)
-}
-
-fn families(times: &[FamilyTime], busy_ns: u64, span_ns: u64) -> String {
-    let unit = Unit::for_span(span_ns);
-    let mut table = Table::new(
-        "lrrrr",
-        [
-            "family".to_owned(),
-            "kernels".to_owned(),
-            format!("time\n{}", unit.name),
-            "% of busy\ntime".to_owned(),
-            "each\nµs".to_owned(),
-        ],
-    );
-    for time in times {
-        table.row([
-            time.family.label().to_owned(),
-            time.count.to_string(),
-            unit.show(time.busy_ns),
-            share(time.busy_ns, busy_ns),
-            format!("{:.2}", time.sum_ns as f64 / time.count.max(1) as f64 / 1e3),
-        ]);
-    }
-    table.total([
-        "busy".to_owned(),
-        times.iter().map(|time| time.count).sum::<u64>().to_string(),
-        unit.show(busy_ns),
-        "100.0".to_owned(),
-        String::new(),
-    ]);
-    table.render()
-}
-
-fn gaps(totals: &[GapTotal], span_ns: u64) -> String {
-    let unit = Unit::for_span(span_ns);
-    let mut table = Table::new(
-        "lrrrr",
-        [
-            "cause".to_owned(),
-            "gaps of\n≥ 0.1 µs".to_owned(),
-            format!("time\n{}", unit.name),
-            "% of\nspan".to_owned(),
-            format!("longest\n{}", unit.name),
-        ],
-    );
-    for gap in totals {
-        table.row([
-            gap.cause.label().to_owned(),
-            gap.count.to_string(),
-            unit.show(gap.total_ns),
-            share(gap.total_ns, span_ns),
-            unit.show(gap.longest_ns),
-        ]);
-    }
-    table.render()
-}
-
-fn kernels(totals: &[KernelTotal], busy_ns: u64, span_ns: u64) -> String {
-    let unit = Unit::for_span(span_ns);
-    let mut table = Table::new(
-        "llrrr",
-        [
-            "kernel".to_owned(),
-            "family".to_owned(),
-            "count".to_owned(),
-            format!("sum\n{}", unit.name),
-            "% of busy\ntime".to_owned(),
-        ],
-    );
-    for kernel in totals {
-        table.row([
-            kernel.name.clone(),
-            kernel.family.label().to_owned(),
-            kernel.count.to_string(),
-            unit.show(kernel.sum_ns),
-            share(kernel.sum_ns, busy_ns),
-        ]);
-    }
-    table.render()
 }
 
 /// `a, b and c`.
