@@ -1,7 +1,7 @@
 //! The command line.
 
-pub(crate) mod explain;
 pub(crate) mod compare;
+pub(crate) mod explain;
 pub(crate) mod gpu_check;
 pub(crate) mod kernel;
 

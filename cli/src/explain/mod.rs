@@ -2,6 +2,7 @@
 
 mod record;
 mod result;
+mod trace;
 
 use std::fs::File;
 use std::io::Read as _;
@@ -18,6 +19,7 @@ pub(crate) fn run(args: &args::explain::Explain) -> Result<(), Failure> {
     match kind_of(&args.input)? {
         Input::Record => record::explain(&Record::read(&args.input)?, gpu, args),
         Input::Result => result::explain(gpu, args),
+        Input::Trace => trace::explain(gpu, args),
     }
 }
 
@@ -25,10 +27,11 @@ pub(crate) fn run(args: &args::explain::Explain) -> Result<(), Failure> {
 enum Input {
     Record,
     Result,
+    Trace,
 }
 
 /// How much of a file tells what it is.
-const HEAD_BYTES: u64 = 4096;
+const HEAD_BYTES: u64 = 1 << 16;
 
 fn kind_of(path: &Path) -> Result<Input, Failure> {
     if path.is_dir() {
@@ -39,6 +42,9 @@ fn kind_of(path: &Path) -> Result<Input, Failure> {
     File::open(path)
         .and_then(|file| file.take(HEAD_BYTES).read_to_end(&mut head))
         .map_err(failed)?;
+    if trace::is_trace(path, &head) {
+        return Ok(Input::Trace);
+    }
     let head = String::from_utf8_lossy(&head);
     let family = SCHEMA.split('/').next().unwrap_or(SCHEMA);
     Ok(if head.contains(family) {
