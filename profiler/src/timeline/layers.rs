@@ -14,9 +14,20 @@ pub struct Layers {
     pub count: u64,
     /// Whether they were counted as runs of attention kernels; else by how often the kernels repeat.
     pub by_attention: bool,
-    /// Other families with exactly as many kernels.
+    /// Other families that work layer by layer and have exactly as many kernels.
     pub confirmed_by: Vec<Family>,
 }
+
+/// Families that do the same in every layer, so that as many kernels of them speak for as many layers.
+const PER_LAYER: [Family; 7] = [
+    Family::Gemm,
+    Family::Norm,
+    Family::Rope,
+    Family::KvWrite,
+    Family::Activation,
+    Family::MoeRouting,
+    Family::Communication,
+];
 
 /// A step has at least as many kernels, and repeats at least as often, for layers to be read from repetition.
 const FEWEST_KERNELS: usize = 40;
@@ -45,7 +56,7 @@ pub(super) fn count(activities: &[&Activity], families: &Families) -> Option<Lay
     }
     let mut confirmed_by: Vec<Family> = per_family
         .into_iter()
-        .filter(|&(family, n)| n == count && family != Family::Attention)
+        .filter(|&(family, n)| n == count && PER_LAYER.contains(&family))
         .map(|(family, _)| family)
         .collect();
     confirmed_by.sort_unstable();

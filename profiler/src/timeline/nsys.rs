@@ -64,6 +64,7 @@ pub(super) fn read(path: &Path) -> Result<Trace, Error> {
         reader.trace.damage.broken_off = Some(error.to_string());
     }
     let mut trace = reader.trace;
+    forget_processes(&mut trace);
     if trace.damage.broken_off.is_some() && trace.activities.is_empty() && trace.calls.is_empty() {
         let why = trace.damage.broken_off.take().unwrap_or_default();
         return Err(Error::content(format!(
@@ -348,6 +349,22 @@ fn correlation(id: Option<i64>, global: i64) -> u64 {
     match id {
         0 => 0,
         id => (process as u64) << 32 | u64::from(id),
+    }
+}
+
+/// Where kernels do not say of which process they are, and calls are of one, the process is left out of both.
+fn forget_processes(trace: &mut Trace) {
+    let without_process = trace.activities.iter().all(|a| a.correlation >> 32 == 0);
+    let mut processes = trace
+        .calls
+        .iter()
+        .map(|call| call.correlation)
+        .filter(|&id| id != 0);
+    let first = processes.next();
+    if without_process && processes.all(|id| Some(id >> 32) == first.map(|id| id >> 32)) {
+        for call in &mut trace.calls {
+            call.correlation &= u64::from(u32::MAX);
+        }
     }
 }
 
