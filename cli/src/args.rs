@@ -2,6 +2,7 @@
 
 pub(crate) mod compare;
 pub(crate) mod explain;
+pub(crate) mod gate;
 pub(crate) mod gpu_check;
 pub(crate) mod kernel;
 
@@ -36,6 +37,7 @@ pub(crate) enum Command {
     Doctor(Doctor),
     Emulate(Box<Emulate>),
     Conformance(Conformance),
+    Gate(Box<gate::Gate>),
     GpuCheck(gpu_check::GpuCheck),
     Kernel(kernel::Kernel),
     /// Print a completion script for a shell

@@ -7,6 +7,7 @@ mod device;
 mod doctor;
 mod emulate;
 mod explain;
+mod gate;
 mod generate;
 mod gpu_check;
 mod kernel;
@@ -55,6 +56,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Trace(args) => reports::trace(&args)?,
         Command::Doctor(args) => doctor::run(&args)?,
         Command::Conformance(args) => conformance::run(&args)?,
+        Command::Gate(args) => return gate::run(&args),
         Command::GpuCheck(args) => gpu_check::run(&args)?,
         Command::Emulate(args) => return emulate::run(&args),
         Command::Kernel(args) => return kernel::run(&args.action),

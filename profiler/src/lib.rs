@@ -38,6 +38,7 @@ pub mod environment;
 pub mod explain;
 pub mod gpus;
 pub mod python;
+pub mod gate;
 pub mod quantity;
 pub mod report;
 pub mod results;

@@ -2,4 +2,6 @@
 #![allow(dead_code, unreachable_pub, reason = "each test file uses a part")]
 
 pub mod arbitrary;
+pub mod rates;
 pub mod sample;
+pub mod steps;
