@@ -3,10 +3,12 @@
 
 mod support;
 
+use proptest::prelude::*;
 use stepscope_profiler::gate::{
     Observed, Options, Outcome, Row, Select, Verdict, compare, json, markdown, observe, text,
 };
 use stepscope_profiler::{Gpu, Operation, Record, StepKind, Timer};
+use support::arbitrary;
 use support::steps::{observed, processes, record, steady};
 
 fn one(name: &str, record: &Record) -> Vec<Observed> {
@@ -435,6 +437,36 @@ fn halves_of_the_base_that_differ_take_the_verdict_back() {
         "split_half_alarmed"
     );
     assert_eq!(judged(&steady(1.0), &steady(1.5)).verdict(), Verdict::Slow);
+}
+
+proptest! {
+    /// Whatever a record holds, the gate says something about it or refuses it; it never panics, and a name never starts a line.
+    #[test]
+    fn any_record_is_judged_or_refused(record in arbitrary::record(), other in arbitrary::record()) {
+        let observe = |name: &str, record: &Record| {
+            let record = Record { complete: true, ..record.clone() };
+            observe(name, &record)
+        };
+        let (Ok(base), Ok(again), Ok(head)) =
+            (observe("a", &record), observe("b", &record), observe("c", &other))
+        else {
+            return Ok(());
+        };
+        let options = Options::default();
+        for (base, head) in [(&base, &again), (&base, &head), (&head, &base)] {
+            let sides = [vec![base.clone()], vec![head.clone(), head.clone()]];
+            for head in [&sides[1][..1], &sides[1]] {
+                let null = Some((sides[0].as_slice(), head));
+                let Ok(outcome) = compare(&sides[0], head, null, &options) else {
+                    continue;
+                };
+                let first = text(&outcome).lines().next().unwrap_or_default().to_owned();
+                prop_assert!(first.starts_with(outcome.verdict().name()), "{}", first);
+                markdown(&outcome);
+                json(&outcome);
+            }
+        }
+    }
 }
 
 #[test]

@@ -73,8 +73,8 @@ pub(super) fn sentence(outcome: &Outcome) -> String {
             String::new()
         };
         match row.judgement.ratio {
-            Some(ratio) => format!("{}{point} {} %", row.label(), change(ratio)),
-            None => format!("{}{point}", row.label()),
+            Some(ratio) => format!("{}{point} {} %", printable(&row.label()), change(ratio)),
+            None => format!("{}{point}", printable(&row.label())),
         }
     };
     const NAMED: usize = 4;
@@ -170,7 +170,10 @@ fn said(rows: &[Row]) -> String {
     let alarms: Vec<String> = rows
         .iter()
         .filter(|row| row.judgement.verdict.is_change())
-        .map(|row| format!("{} {}", row.label(), row.judgement.verdict.name()))
+        .map(|row| {
+            let label = printable(&row.label());
+            format!("{label} {}", row.judgement.verdict.name())
+        })
         .collect();
     let too_few = rows.iter().filter(|r| {
         matches!(r.judgement.verdict, Verdict::Unusable) || r.judgement.reason.code() == "too_few"
