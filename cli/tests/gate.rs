@@ -1,5 +1,5 @@
 //! `stepscope gate` as a person and a CI job run it.
-#![allow(clippy::unwrap_used)] // a test
+#![allow(clippy::unwrap_used, clippy::print_stdout)] // a test
 
 mod support;
 
