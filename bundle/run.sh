@@ -10,6 +10,6 @@ if [ $# -gt 0 ] && [ "${1#-}" = "$1" ]; then
   shift
 fi
 arguments=(--fixtures "$here/fixtures" --out "$out")
-# sglang, packed for a machine without network.
+# sglang's wheels and sgl_kernel.tar.xz, packed for a machine without network.
 if [ -d "$here/sglang" ]; then arguments+=(--sglang "$here/sglang"); fi
 exec "$here/stepscope" gpu-check "${arguments[@]}" "$@"

@@ -21,6 +21,14 @@ impl Failure {
     pub(crate) fn run(message: impl Into<String>) -> Failure {
         Failure::Run(anyhow::Error::msg(message.into()))
     }
+
+    /// What it says.
+    pub(crate) fn into_message(self) -> String {
+        match self {
+            Failure::Input(error) | Failure::Run(error) => format!("{error:#}"),
+            Failure::OutputClosed => "nobody reads the output any more".to_owned(),
+        }
+    }
 }
 
 impl From<stepscope_engine::Error> for Failure {

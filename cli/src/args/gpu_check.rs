@@ -30,13 +30,17 @@ pub(crate) struct GpuCheck {
     #[arg(long)]
     pub(crate) small: bool,
 
-    /// Folder with sglang, as its pack script makes it, to run on the same shapes
+    /// Folder with sglang's wheels and sgl_kernel.tar.xz, to run its bench_one_batch on the same sizes
     #[arg(long, value_name = "DIR")]
     pub(crate) sglang: Option<PathBuf>,
 
     /// One stage, in this process, with its result as JSON on standard output
     #[arg(long, value_enum, value_name = "STAGE")]
     pub(crate) only: Option<Stage>,
+
+    /// With --only, how long the stage may take; shapes and sglang end by themselves then
+    #[arg(long, value_name = "N", value_parser = positive, requires = "only")]
+    pub(crate) seconds: Option<usize>,
 }
 
 /// A stage that is no command of its own.
@@ -46,4 +50,8 @@ pub(crate) enum Stage {
     Kernels,
     /// The models with reference logits
     Fixtures,
+    /// Every GEMM and attention shape of the models, beside cuBLASLt and torch
+    Shapes,
+    /// Unpacks sglang, and writes the models' configs for it
+    Sglang,
 }

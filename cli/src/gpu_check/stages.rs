@@ -1,32 +1,14 @@
-//! The stages, each a process of this program, and what became of them.
+//! Stages, each a process of its own, and what became of them.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::args::gpu_check::GpuCheck;
-
-/// The models whose steps are measured, with random weights, and the batch sizes.
-const MODELS: [&str; 3] = ["qwen2.5-0.5b", "qwen2.5-7b", "llama-3.1-8b"];
-
-/// How often it is looked whether a stage has ended.
-const POLL: Duration = Duration::from_millis(20);
-
-/// A stage to come.
-#[derive(Debug, Clone)]
-pub(super) struct Planned {
-    pub(super) name: String,
-    arguments: Vec<String>,
-    /// Another program than this one.
-    program: Option<String>,
-    /// What may be missing without harm: then it is skipped.
-    is_optional: bool,
-    seconds: u64,
-}
+use super::plan::Planned;
+use super::python::{ending, telling_line, wait};
 
 /// What became of a stage.
 #[derive(Debug, Clone)]
@@ -46,99 +28,18 @@ enum End {
     Skipped,
 }
 
-/// The stages in their order: what explains a failure comes before what fails.
-pub(super) fn plan(args: &GpuCheck) -> Vec<Planned> {
-    let device = args.device.to_string();
-    let stage = |name: &str, arguments: &[&str], seconds: u64| Planned {
-        name: name.to_owned(),
-        arguments: arguments.iter().map(|&a| a.to_owned()).collect(),
-        program: None,
-        is_optional: false,
-        seconds,
-    };
-    let fixtures = args
-        .fixtures
-        .as_deref()
-        .map(|path| path.display().to_string());
-    let mut of_ours = vec!["gpu-check", "--device", &device];
-    if args.small {
-        of_ours.push("--small");
-    }
-    if let Some(fixtures) = &fixtures {
-        of_ours.extend(["--fixtures", fixtures]);
-    }
-    let ours = |name: &'static str| [of_ours.as_slice(), &["--only", name]].concat();
-    let mut stages = vec![
-        stage("doctor", &["doctor", "--json"], 30),
-        stage(
-            "micro-kernels",
-            &["conformance", "--device", &device, "--json"],
-            60,
-        ),
-        stage("kernels", &ours("kernels"), 150),
-    ];
-    if fixtures.is_some() {
-        stages.push(stage("fixtures", &ours("fixtures"), 90));
-    }
-    let out = |name: &str| args.out.join(name).display().to_string();
-    let models: &[&str] = if args.small {
-        &["smollm2-135m"]
-    } else {
-        &MODELS
-    };
-    let (batches, input, output) = match args.small {
-        true => (vec!["1"], "4", "2"),
-        false => (vec!["1", "8", "64"], "1024", "64"),
-    };
-    for model in models {
-        let (run, lines) = (out(model), out(&format!("{model}.jsonl")));
-        let mut arguments = vec!["one-batch", "--model-path", model, "--load-format", "dummy"];
-        arguments.extend(["--device", &device, "--run-name", model, "--out", &run]);
-        arguments.extend([
-            "--result-filename",
-            &lines,
-            "--input",
-            input,
-            "--output",
-            output,
-        ]);
-        arguments.push("--batch");
-        arguments.extend(&batches);
-        if args.small {
-            arguments.extend(["--json-model-override-args", r#"{"num_hidden_layers": 1}"#]);
-        }
-        stages.push(stage(&format!("steps {model}"), &arguments, 120));
-    }
-    if let Some(pack) = &args.sglang {
-        for model in models {
-            let config = pack.join("configs").join(model).display().to_string();
-            let script = pack.join("gpu-run.sh").display().to_string();
-            let lines = out(&format!("sglang-{model}.jsonl"));
-            let pack = pack.display().to_string();
-            let mut arguments = vec![script.as_str(), &pack, &config, "--batch-size"];
-            arguments.extend(&batches);
-            arguments.extend(["--input-len", input, "--output-len", output]);
-            arguments.extend(["--result-filename", &lines]);
-            stages.push(Planned {
-                program: Some("bash".to_owned()),
-                is_optional: true,
-                ..stage(&format!("sglang {model}"), &arguments, 120)
-            });
-        }
-    }
-    stages
+/// Where a stage's standard output is kept.
+pub(super) fn stdout_file(out: &Path, name: &str) -> std::path::PathBuf {
+    out.join(format!("{}.stdout", name.replace(' ', "-")))
 }
 
-/// Runs a stage for as long as it may, and no longer than `left`.
-pub(super) fn run(program: &Path, args: &GpuCheck, stage: &Planned, left: Duration) -> Outcome {
-    const LEAST: Duration = Duration::from_secs(5);
-    let limit = left.min(Duration::from_secs(stage.seconds));
-    if left < LEAST {
-        return Outcome::skipped("no time is left; raise --minutes");
+/// Runs a stage for as long as `limit`; what it prints is kept in `out`.
+pub(super) fn run(program: &Path, out: &Path, stage: &Planned, limit: Duration) -> Outcome {
+    for path in &stage.appends_to {
+        let _ = fs::remove_file(path); // it need not be there
     }
-    let name: String = stage.name.replace(' ', "-");
-    let stdout = args.out.join(format!("{name}.stdout"));
-    let stderr = args.out.join(format!("{name}.stderr"));
+    let stdout = stdout_file(out, &stage.name);
+    let stderr = stdout.with_extension("stderr");
     let start = Instant::now();
     let child = File::create(&stdout).and_then(|out| {
         let err = File::create(&stderr)?;
@@ -148,48 +49,46 @@ pub(super) fn run(program: &Path, args: &GpuCheck, stage: &Planned, left: Durati
         };
         command
             .args(&stage.arguments)
+            .envs(stage.environment.iter().cloned())
             .stdin(Stdio::null())
             .stdout(out)
-            .stderr(err)
-            .spawn()
+            .stderr(err);
+        if stage.knows_its_time {
+            command.arg("--seconds").arg(limit.as_secs().to_string());
+        }
+        command.spawn()
     });
     let mut child = match child {
         Ok(child) => child,
-        Err(error) => return Outcome::skipped(&format!("cannot be started: {error}")),
-    };
-    let status = loop {
-        match child.try_wait() {
-            Ok(Some(status)) => break Some(status),
-            Ok(None) if start.elapsed() < limit => thread::sleep(POLL),
-            Ok(None) | Err(_) => {
-                let _ = child.kill(); // it may have ended just now
-                let _ = child.wait();
-                break None;
-            }
+        Err(error) => {
+            let what = stage.program.as_deref().unwrap_or("the program");
+            return Outcome::skipped(&format!("{what} cannot be started: {error}"));
         }
     };
+    let status = wait(&mut child, limit);
     let seconds = start.elapsed().as_secs_f64();
-    let text = std::fs::read_to_string(&stdout).unwrap_or_default();
-    let errors = std::fs::read_to_string(&stderr).unwrap_or_default();
+    let text = fs::read_to_string(&stdout).unwrap_or_default();
+    let errors = fs::read_to_string(&stderr).unwrap_or_default();
     let result = serde_json::from_str(&text).unwrap_or_else(|_| lines_of(&text));
-    let last_error = errors.lines().rev().find(|line| !line.trim().is_empty());
     let (end, detail) = match status {
         None => (
             End::TimedOut,
             format!("stopped after {:.0} s", limit.as_secs_f64()),
         ),
         Some(status) if status.success() => (End::Ok, summary_of(&result)),
-        Some(status) if stage.is_optional => {
-            let why = last_error.unwrap_or("it says nothing");
-            (
-                End::Skipped,
-                format!("exit code {:?}: {why}", status.code()),
-            )
-        }
         Some(status) => {
-            let why = last_error.unwrap_or("it says nothing");
-            (End::Failed(status.code()), why.to_owned())
+            let why = telling_line(&errors);
+            let why = match &stage.program {
+                // Errors of this program say what there is to say.
+                None => why.to_owned(),
+                Some(_) => format!("{}: {why}", ending(status)),
+            };
+            (End::Failed(status.code()), why)
         }
+    };
+    let end = match end {
+        End::Failed(_) | End::TimedOut if stage.is_optional => End::Skipped,
+        end => end,
     };
     Outcome {
         end,
@@ -231,13 +130,17 @@ fn summary_of(result: &Value) -> String {
 }
 
 impl Outcome {
-    fn skipped(why: &str) -> Outcome {
+    pub(super) fn skipped(why: &str) -> Outcome {
         Outcome {
             end: End::Skipped,
             seconds: None,
             detail: why.to_owned(),
             result: Value::Null,
         }
+    }
+
+    pub(super) fn is_ok(&self) -> bool {
+        self.end == End::Ok
     }
 
     pub(super) fn is_failure(&self) -> bool {
@@ -274,5 +177,64 @@ impl Outcome {
             "detail": self.detail,
             "result": self.result,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str, is_optional: bool, limit: Duration) -> (Outcome, Value) {
+        let scratch = tempfile::tempdir().unwrap();
+        let stage = Planned {
+            name: "a stage".to_owned(),
+            arguments: ["-c", script].map(str::to_owned).to_vec(),
+            program: Some("sh".to_owned()),
+            is_optional,
+            appends_to: vec![scratch.path().join("lines")],
+            environment: vec![("LINES_FILE".to_owned(), "lines".to_owned())],
+            ..Planned::default()
+        };
+        fs::write(scratch.path().join("lines"), "of an earlier run").unwrap();
+        let outcome = run(Path::new("/nowhere"), scratch.path(), &stage, limit);
+        assert!(scratch.path().join("a-stage.stdout").is_file());
+        assert!(!scratch.path().join("lines").exists());
+        let json = outcome.to_json(&stage);
+        (outcome, json)
+    }
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn a_result_is_what_was_printed() {
+        let (outcome, json) = shell(r#"echo '{"summary": "all well", "n": 1}'"#, false, LONG);
+        assert!(outcome.is_ok());
+        assert_eq!(outcome.summary(), "ok: all well");
+        assert_eq!(json["result"]["n"], 1);
+        let (_, json) = shell("echo $LINES_FILE; echo two", false, LONG);
+        assert_eq!(json["result"]["lines"], json!(["lines", "two"]));
+    }
+
+    #[test]
+    fn an_end_without_success_costs_an_optional_stage_nothing() {
+        let script = "echo '{\"n\": 1}'; echo 'ValueError: no' >&2; exit 3";
+        let (outcome, json) = shell(script, false, LONG);
+        assert!(outcome.is_failure());
+        assert_eq!(outcome.summary(), "FAILED: exit code 3: ValueError: no");
+        assert_eq!([&json["exit_code"], &json["result"]["n"]], [3, 1]);
+        let (outcome, _) = shell(script, true, LONG);
+        assert!(!outcome.is_failure() && !outcome.is_ok());
+        assert_eq!(outcome.summary(), "skipped: exit code 3: ValueError: no");
+    }
+
+    #[test]
+    fn a_stage_that_hangs_is_stopped_and_keeps_what_it_printed() {
+        for (is_optional, status) in [(false, "timed out"), (true, "skipped")] {
+            let limit = Duration::from_millis(300);
+            let (_, json) = shell("echo before; exec sleep 60", is_optional, limit);
+            assert_eq!(json["status"], status);
+            assert_eq!(json["detail"], "stopped after 0 s");
+            assert_eq!(json["result"]["lines"], json!(["before"]));
+        }
     }
 }

@@ -63,6 +63,11 @@ impl CudaMatrix {
     pub fn cols(&self) -> usize {
         self.cols
     }
+
+    /// Its elements, row after row, in the device's storage type: for a peer that multiplies by the same weights.
+    pub fn values(&self) -> &CudaBuffer {
+        &self.values
+    }
 }
 
 /// Cosine and sine of each position and pair, `[positions, pairs, 2]`.

@@ -1,0 +1,254 @@
+//! torch's `scaled_dot_product_attention` on the same shapes, by the machine's Python, if that has torch.
+//!
+//! It runs in a process of its own behind ours, so the two take no turns. Its keys and values lie one behind the other, while ours
+//! lie in pages.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::list::{Operation, Shape};
+use super::method::Times;
+use crate::gpu_check::python;
+
+const SCRIPT: &str = include_str!("sdpa.py");
+
+/// What torch said.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(super) struct Sdpa {
+    /// Its version, and that of the GPU it ran on.
+    pub(super) torch: Option<String>,
+    /// Why there is nothing, or not all.
+    pub(super) missing: Option<String>,
+    /// By the index of the shape.
+    pub(super) rows: BTreeMap<usize, Row>,
+}
+
+/// Of one shape.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Row {
+    Measured {
+        times: Times,
+        /// What torch says that it took, where it does.
+        backend: Option<String>,
+    },
+    Failed(String),
+}
+
+/// Measures those of `shapes` that are attention.
+pub(super) fn measure(shapes: &[&Shape], ordinal: usize, l2_bytes: u64, limit: Duration) -> Sdpa {
+    let asked = question(shapes, ordinal, l2_bytes, limit);
+    let answer = python::ask(SCRIPT, &[], &asked.to_string(), limit);
+    understand(&answer.stdout, answer.failure)
+}
+
+/// What the script is asked: it stops by itself before the limit.
+fn question(shapes: &[&Shape], ordinal: usize, l2_bytes: u64, limit: Duration) -> Value {
+    let attention = shapes
+        .iter()
+        .enumerate()
+        .filter(|(_, shape)| matches!(shape.work, Operation::Attention { .. }))
+        .map(|(id, shape)| {
+            let mut json = shape.to_json()["shape"].take();
+            json["id"] = json!(id);
+            json
+        });
+    json!({
+        "device": ordinal,
+        "seconds": (limit.as_secs_f64() - 5.0).max(1.0),
+        "l2_bytes": l2_bytes,
+        "shapes": attention.collect::<Vec<_>>(),
+    })
+}
+
+/// Reads the script's lines. A script that was stopped leaves those that it had printed.
+fn understand(stdout: &str, failure: Option<String>) -> Sdpa {
+    let mut sdpa = Sdpa::default();
+    let lines = stdout.lines().map(serde_json::from_str::<Value>);
+    // A torch that prints something of its own is let talk.
+    for line in lines.filter_map(Result::ok) {
+        if let Some(missing) = line["missing"].as_str() {
+            sdpa.missing = Some(missing.to_owned());
+        }
+        if let Some(torch) = line["torch"].as_str() {
+            sdpa.torch = Some(torch.to_owned());
+        }
+        let Some(id) = line["id"].as_u64() else {
+            continue;
+        };
+        let samples = line["us"].as_array().into_iter().flatten();
+        let samples: Vec<f64> = samples.filter_map(Value::as_f64).collect();
+        let row = match (samples.is_empty(), line["error"].as_str()) {
+            (false, None) => Row::Measured {
+                times: Times { samples },
+                backend: line["backend"].as_str().map(str::to_owned),
+            },
+            (_, error) => Row::Failed(error.unwrap_or("it printed no times").to_owned()),
+        };
+        sdpa.rows.insert(id as usize, row);
+    }
+    if let Some(failure) = failure {
+        sdpa.missing.get_or_insert(failure);
+    } else if sdpa.torch.is_none() {
+        sdpa.missing
+            .get_or_insert_with(|| "it says nothing".to_owned());
+    }
+    sdpa
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Map;
+
+    use super::super::list::shapes;
+    use super::*;
+
+    #[test]
+    fn attention_is_asked_for_and_nothing_else() {
+        let config = crate::gpu_check::config("qwen2.5-7b", &Map::new()).unwrap();
+        let all = shapes("qwen2.5-7b", &config, &[], &[8], 1024);
+        let all: Vec<&Shape> = all.iter().collect();
+        let asked = question(&all, 2, 50 << 20, Duration::from_secs(30));
+        assert_eq!(
+            asked,
+            json!({
+                "device": 2, "seconds": 25.0, "l2_bytes": 52_428_800,
+                "shapes": [{
+                    "id": 5, "requests": 8, "queries": 1, "positions": 1024,
+                    "heads": 28, "kv_heads": 4, "head_dim": 128,
+                }],
+            })
+        );
+    }
+
+    #[test]
+    fn lines_are_understood_and_failures_keep_what_came() {
+        let stdout = r#"{"torch": "2.11.0+cu130", "device": "NVIDIA H100 80GB HBM3"}
+some library prints this
+{"id": 3, "us": [12.5, 11.5], "launches": 80, "copies": 4, "backend": "flash"}
+{"id": 7, "error": "TypeError: unexpected keyword argument 'enable_gqa'"}
+{"id": 9}"#;
+        let sdpa = understand(stdout, Some("stopped after 20 s".to_owned()));
+        assert_eq!(sdpa.torch.as_deref(), Some("2.11.0+cu130"));
+        assert_eq!(sdpa.missing.as_deref(), Some("stopped after 20 s"));
+        let Row::Measured { times, backend } = &sdpa.rows[&3] else {
+            panic!("{sdpa:?}");
+        };
+        assert_eq!(times.median(), Some(12.0));
+        assert_eq!(backend.as_deref(), Some("flash"));
+        assert!(matches!(&sdpa.rows[&7], Row::Failed(why) if why.contains("enable_gqa")));
+        assert!(matches!(&sdpa.rows[&9], Row::Failed(why) if why.contains("no times")));
+    }
+
+    #[test]
+    fn silence_is_no_success() {
+        assert!(understand("", None).missing.is_some());
+        let missing = r#"{"missing": "this Python (/usr/bin/python3) cannot import torch: No module named 'torch'"}"#;
+        let sdpa = understand(missing, None);
+        assert!(sdpa.missing.unwrap().contains("cannot import torch"));
+    }
+
+    /// What the script uses of torch, without its work: every replay takes 2 ms, and head dimension 80 is refused.
+    const STAND_IN: &str = r#"
+import contextlib, sys, types
+
+class Tensor:
+    def __init__(self, *shape, **of):
+        assert of == {"device": "cuda", "dtype": "bfloat16"}, of
+        self.shape = shape
+    def __mul__(self, other): return self
+    def __sub__(self, other): return self
+
+class Stream:
+    def wait_stream(self, other): pass
+
+class Graph:
+    def replay(self): clock[0] += 2.0
+
+class Event:
+    def __init__(self, enable_timing): assert enable_timing
+    def record(self): self.time = clock[0]
+    def elapsed_time(self, end): return end.time - self.time
+
+def attend(q, k, v, is_causal, enable_gqa=False):
+    if q.shape[3] == 80:
+        raise RuntimeError("No available kernel.\nAborting execution.")
+    assert k.shape == v.shape and q.shape[::3] == k.shape[::3], (q.shape, k.shape)
+    assert enable_gqa == (q.shape[1] != k.shape[1]) and is_causal == (q.shape[2] > 1)
+
+clock = [0.0]
+within = lambda *arguments: contextlib.nullcontext()
+torch = types.ModuleType("torch")
+torch.__version__, torch.bfloat16, torch.rand, torch.no_grad = "2.11.0", "bfloat16", Tensor, within
+torch.manual_seed = lambda seed: None
+torch._fused_sdp_choice = lambda q, k, v, mask, dropout, causal, enable_gqa: 1
+torch.nn = types.SimpleNamespace(functional=types.SimpleNamespace(scaled_dot_product_attention=attend))
+torch.cuda = types.SimpleNamespace(
+    is_available=lambda: True, set_device=lambda device: None, get_device_name=lambda: "a GPU", empty_cache=lambda: None,
+    mem_get_info=lambda: (8 << 30, 80 << 30), synchronize=lambda: None, current_stream=Stream, Stream=Stream, stream=within,
+    graph=within, CUDAGraph=Graph, Event=Event)
+sys.modules["torch"] = torch
+"#;
+
+    #[test]
+    fn the_script_measures_each_shape() {
+        let shape = |model: &str, overrides| {
+            let overrides = json!({ "head_dim": overrides });
+            let config = crate::gpu_check::config(model, overrides.as_object().unwrap()).unwrap();
+            shapes(model, &config, &[2], &[], 256).pop().unwrap()
+        };
+        let all = [
+            shape("qwen2.5-7b", 128),
+            shape("smollm2-1.7b", 64),
+            shape("qwen2.5-7b", 80),
+        ];
+        let all: Vec<&Shape> = all.iter().collect();
+        let asked = question(&all, 0, 50 << 20, Duration::from_secs(60));
+        let script = format!("{STAND_IN}\n{SCRIPT}");
+        let answer = python::ask(&script, &[], &asked.to_string(), Duration::from_secs(60));
+        let cannot_start = |failure: &String| failure.contains("cannot be started");
+        if answer.failure.as_ref().is_some_and(cannot_start) {
+            return; // no Python: the test below says so
+        }
+        let sdpa = understand(&answer.stdout, answer.failure);
+        assert_eq!(sdpa.missing, None, "{}", answer.stdout);
+        assert_eq!(sdpa.torch.as_deref(), Some("2.11.0"));
+        // Of 2 requests, 256 tokens, 28 and 4 heads of 128: 8.4 MB, 33 copies of which outgrow 5 times the cache.
+        let copies = 33.0;
+        for id in [0, 1] {
+            let Row::Measured { times, backend } = &sdpa.rows[&id] else {
+                panic!("{sdpa:?}");
+            };
+            assert_eq!(backend.as_deref(), Some("flash"));
+            assert_eq!(times.samples.len(), 30);
+            if id == 0 {
+                assert_eq!(times.median(), Some(2000.0 / copies));
+            }
+        }
+        let Row::Failed(why) = &sdpa.rows[&2] else {
+            panic!("{sdpa:?}");
+        };
+        assert_eq!(
+            why,
+            "RuntimeError: No available kernel. Aborting execution."
+        );
+    }
+
+    /// The script itself, in the Python of this machine, which need not have torch.
+    #[test]
+    fn the_script_says_why_it_cannot() {
+        let sdpa = measure(&[], 0, 1, Duration::from_secs(60));
+        let missing = sdpa.missing.as_deref().unwrap_or_default();
+        let why = [
+            "cannot import torch",
+            "finds no GPU",
+            "cannot be started",
+            "torch cannot use",
+        ];
+        assert!(
+            sdpa.torch.is_some() || why.iter().any(|why| missing.contains(why)),
+            "{sdpa:?}"
+        );
+    }
+}
