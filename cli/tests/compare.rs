@@ -1,5 +1,5 @@
 //! `stepscope compare`: files of several frameworks, whole and broken.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
 
 mod support;
 
