@@ -12,6 +12,7 @@ mod fit;
 mod floor;
 mod limiters;
 mod observation;
+pub mod page;
 pub mod record;
 pub mod results;
 mod statement;
