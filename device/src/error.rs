@@ -31,6 +31,8 @@ pub enum Kind {
     Compiler,
     /// cuBLASLt refused a call, or has no algorithm for what was asked.
     Blas,
+    /// CUPTI refused a call, or may not be used here.
+    Profiler,
     /// The file system refused.
     File,
 }
@@ -104,6 +106,15 @@ pub(crate) enum Cause {
         code: u32,
         name: &'static str,
     },
+    #[error("{doing}{function} failed: {name} ({code}){}", crate::cupti::way_out(*code))]
+    Cupti {
+        doing: String,
+        function: &'static str,
+        code: u32,
+        name: &'static str,
+    },
+    #[error("{0}")]
+    Profiler(String),
     #[error("cannot {verb} {}: {source}", path.display())]
     File {
         verb: &'static str,
@@ -163,6 +174,11 @@ impl Error {
         Error::new(Cause::NoDevice(message.into()))
     }
 
+    /// A measurement that cannot be taken here; `message` says why and what to do.
+    pub(crate) fn profiler(message: impl Into<String>) -> Error {
+        Error::new(Cause::Profiler(message.into()))
+    }
+
     pub(crate) fn file(verb: &'static str, path: &Path, source: std::io::Error) -> Error {
         Error::new(Cause::File {
             verb,
@@ -184,16 +200,18 @@ impl Error {
             Cause::Driver { .. } => Kind::Driver,
             Cause::Compiler { .. } => Kind::Compiler,
             Cause::Blas { .. } => Kind::Blas,
+            Cause::Cupti { .. } | Cause::Profiler(_) => Kind::Profiler,
             Cause::File { .. } => Kind::File,
         }
     }
 
-    /// The number the driver, NVRTC or cuBLASLt answered with, if it was one of their calls that failed.
+    /// The number the driver, NVRTC, cuBLASLt or CUPTI answered with, if it was one of their calls that failed.
     pub fn code(&self) -> Option<u32> {
         match *self.0 {
             Cause::Driver { code, .. }
             | Cause::Compiler { code, .. }
-            | Cause::Blas { code, .. } => Some(code),
+            | Cause::Blas { code, .. }
+            | Cause::Cupti { code, .. } => Some(code),
             _ => None,
         }
     }
@@ -208,7 +226,13 @@ impl Error {
 
     /// Whether the context is of no use after it: a kernel crashed, and every later call would answer the same.
     pub fn loses_context(&self) -> bool {
-        matches!(self.code(), Some(700 | 702 | 709 | 710 | 713..=719))
+        matches!(
+            *self.0,
+            Cause::Driver {
+                code: 700 | 702 | 709 | 710 | 713..=719,
+                ..
+            }
+        )
     }
 
     /// Everything the compiler said, if a source did not compile.
@@ -231,7 +255,8 @@ impl Error {
     pub(crate) fn during(mut self, what: &str) -> Error {
         if let Cause::Driver { doing, .. }
         | Cause::Compiler { doing, .. }
-        | Cause::Blas { doing, .. } = &mut *self.0
+        | Cause::Blas { doing, .. }
+        | Cause::Cupti { doing, .. } = &mut *self.0
         {
             *doing = format!("{what}: {doing}");
         }

@@ -7,8 +7,8 @@
 //! call that needs it, and so that two drivers can be open side by side.
 //!
 //! The types to know: [`nvrtc::Compiler`] makes machine code from a [`nvrtc::Program`] and keeps it in a [`nvrtc::Cache`];
-//! [`driver::Context`] is a device, ready; [`driver::Kernel`] is a kernel with the type of its arguments; [`cublaslt::Matmul`] is
-//! NVIDIA's matrix multiplication, to compare with.
+//! [`driver::Context`] is a device, ready; [`driver::Kernel`] is a kernel with the type of its arguments; [`cupti::Session`] records
+//! when each kernel ran; [`cublaslt::Matmul`] is NVIDIA's matrix multiplication, to compare with.
 //!
 //! ```no_run
 //! use stepscope_device::driver::{Context, DeviceBuffer, Driver, Launch, Module, Stream};
@@ -49,6 +49,7 @@
 //! **Invariant:** a library that was opened stays loaded until the process ends.
 
 pub mod cublaslt;
+pub mod cupti;
 pub mod disassembly;
 pub mod doctor;
 pub mod driver;

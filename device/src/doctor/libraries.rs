@@ -97,12 +97,7 @@ fn version(library: Library, found: &Found) -> Option<String> {
         }
         Library::Cupti => {
             let number = ask(found, b"cuptiGetVersion\0")?;
-            Some(format!(
-                "{}.{}.{}",
-                number / 10_000,
-                number % 10_000 / 100,
-                number % 100
-            ))
+            Some(crate::cupti::cuda_version(number))
         }
         Library::CublasLt => {
             // SAFETY: this is the function's signature in cublasLt.h.
