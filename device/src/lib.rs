@@ -8,7 +8,7 @@
 //!
 //! The types to know: [`nvrtc::Compiler`] makes machine code from a [`nvrtc::Program`] and keeps it in a [`nvrtc::Cache`];
 //! [`driver::Context`] is a device, ready; [`driver::Kernel`] is a kernel with the type of its arguments; [`cupti::Session`] records
-//! when each kernel ran; [`cublaslt::Matmul`] is NVIDIA's matrix multiplication, to compare with.
+//! when each kernel ran, [`nvml::Monitor`] reads the state of a GPU meanwhile; [`cublaslt::Matmul`] is NVIDIA's matrix multiplication, to compare with.
 //!
 //! ```no_run
 //! use stepscope_device::driver::{Context, DeviceBuffer, Driver, Launch, Module, Stream};
@@ -55,6 +55,7 @@ pub mod doctor;
 pub mod driver;
 mod error;
 pub mod library;
+pub mod nvml;
 pub mod nvrtc;
 
 pub use error::{Error, Kind, Version};

@@ -141,6 +141,7 @@ mod tests {
             }],
             kernels: Vec::new(),
             findings: Vec::new(),
+            device: None,
         };
         let mut total = StepTotal::empty();
         total.add(&step);

@@ -35,7 +35,9 @@ pub(crate) struct OperationMean {
     pub(crate) kernel: String,
     pub(crate) phase: Phase,
     pub(crate) calls: f64,
-    /// False inside a replayed graph, where no timer sees it.
+    /// What took its time.
+    pub(crate) timer: Timer,
+    /// False where no timer saw it, as inside a graph that was replayed as a whole.
     pub(crate) is_timed: bool,
     pub(crate) ns: f64,
     pub(crate) work: WorkMean,
@@ -158,7 +160,7 @@ impl Breakdown {
                 mean.name == operation.name
                     && mean.kernel == operation.kernel
                     && mean.phase == operation.phase
-                    && mean.is_timed == (operation.timer != Timer::None)
+                    && mean.timer == operation.timer
             })
             .unwrap_or_else(|| {
                 self.operations.push(OperationMean {
@@ -166,6 +168,7 @@ impl Breakdown {
                     kernel: operation.kernel.clone(),
                     phase: operation.phase,
                     calls: 0.0,
+                    timer: operation.timer,
                     is_timed: operation.timer != Timer::None,
                     ns: 0.0,
                     work: WorkMean::default(),

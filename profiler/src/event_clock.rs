@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use stepscope_device::driver::{Event, Stream};
 
-use crate::recorder::DeviceClock;
+use crate::clock::DeviceClock;
 
 /// Marks a stream with CUDA events, which are made once and used again in every step. Their resolution is about half a
 /// microsecond; each costs the stream about as much.

@@ -27,16 +27,20 @@
 #![forbid(unsafe_code)]
 
 mod breakdown;
+mod clock;
 mod counts;
+mod cupti_tracer;
 mod error;
 mod event_clock;
 mod record;
 mod recorder;
 
+pub mod activity;
 pub mod compare;
 pub mod environment;
 pub mod explain;
 pub mod gate;
+pub mod gpu_watch;
 pub mod gpus;
 pub mod python;
 pub mod quantity;
@@ -47,12 +51,14 @@ pub mod stats;
 pub mod timeline;
 pub mod trace;
 
+pub use clock::{Clock, DeviceClock};
 pub use counts::{Finding, KernelCount, Launch};
+pub use cupti_tracer::CuptiTracer;
 pub use error::Error;
 pub use event_clock::EventClock;
 pub use record::{
     BandwidthRoof, Cpu, Environment, Gpu, Memory, ModelInfo, Operation, OperationTotal, PhaseTime,
-    PhaseTotal, Point, Program, Record, Repetition, Roofs, Run, SCHEMA, Sampling, Skipped, Step,
-    StepTotal,
+    PhaseTotal, Point, Program, Record, RecordingCost, Repetition, Roofs, Run, SCHEMA, Sampling,
+    Skipped, Step, StepTotal, Timing,
 };
-pub use recorder::{Clock, DeviceClock, Level, Phase, Recorder, StepKind, Timer, Work};
+pub use recorder::{Level, Phase, Recorder, StepKind, Timer, Work};

@@ -8,7 +8,9 @@ use std::path::Path;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::Error;
+use crate::activity::DeviceActivity;
 use crate::counts::{self, Finding, KernelCount};
+use crate::gpu_watch::GpuWatch;
 use crate::recorder::{Phase, StepKind, Timer, Work};
 
 /// The schema of the records this program writes. A change that breaks readers raises the number.
@@ -29,12 +31,61 @@ pub struct Record {
     pub run: Run,
     /// Memory, in bytes.
     pub memory: Memory,
+    /// How times on a GPU were taken; absent where no GPU ran.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timing: Option<Timing>,
     /// What was measured, in the order of the sweep.
     pub points: Vec<Point>,
     /// Points of the sweep that did not fit.
     pub skipped: Vec<Skipped>,
     /// Whether the whole sweep ran; false in the record of a run that was interrupted or failed.
     pub complete: bool,
+}
+
+/// How times on a GPU were taken.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Timing {
+    /// What took the times of operations.
+    pub timer: Timer,
+    /// The version of CUDA that CUPTI came with, where it took them.
+    pub cupti: Option<String>,
+    /// Why no better timer took them, or what else is to be known of this one.
+    pub reason: Option<String>,
+    /// What recording costs, where that was measured.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub overhead: Vec<RecordingCost>,
+}
+
+/// A decode step with recording at some level beside one without.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RecordingCost {
+    /// What was recorded, in words.
+    pub what: String,
+    /// Median step time with it, nanoseconds.
+    pub with_ns: u64,
+    /// Median step time without any recording, from steps between those others.
+    pub without_ns: u64,
+    /// Steps of each.
+    pub steps: usize,
+}
+
+impl Timing {
+    /// What took the times of operations, in words.
+    pub fn words(&self) -> String {
+        match (self.timer, &self.cupti) {
+            (Timer::Cupti, Some(version)) => {
+                format!("CUPTI of CUDA {version}, every kernel, those inside graphs included")
+            }
+            (Timer::Cupti, None) => "CUPTI, every kernel, those inside graphs included".to_owned(),
+            (Timer::Event, _) => {
+                "CUDA events behind every operation; operations inside graphs have no time"
+                    .to_owned()
+            }
+            (Timer::Wall, _) | (Timer::None, _) => {
+                "the host's clock for steps and phases; operations have no time".to_owned()
+            }
+        }
+    }
 }
 
 /// The program that wrote a record.
@@ -225,6 +276,9 @@ pub struct Point {
     pub prefill: StepTotal,
     /// Sums over all decode steps of all repetitions; absent when `output_len` is 1.
     pub decode: Option<StepTotal>,
+    /// The state of the GPU while the repetitions ran, where it was watched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpu: Option<GpuWatch>,
 }
 
 /// One timed run of a point.
@@ -256,7 +310,7 @@ pub struct StepTotal {
     pub wall_ns: u64,
     /// Their phases, in order; these add up to `wall_ns`.
     pub phases: Vec<PhaseTotal>,
-    /// Their operations, by name, kernel, phase and layer, in order of first appearance.
+    /// Their operations, by name, kernel, phase, layer and timer, in order of first appearance.
     pub operations: Vec<OperationTotal>,
     /// What the device counted of their kernels; an emulated device does.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -264,6 +318,9 @@ pub struct StepTotal {
     /// What the device found wrong with them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub findings: Vec<Finding>,
+    /// What a GPU did, where its kernels were recorded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<DeviceActivity>,
 }
 
 /// One phase, summed over steps.
@@ -328,6 +385,9 @@ pub struct Step {
     /// What the device found wrong with them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub findings: Vec<Finding>,
+    /// What a GPU did, where its kernels were recorded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<DeviceActivity>,
 }
 
 /// One phase of a step.
@@ -406,6 +466,7 @@ impl StepTotal {
             operations: Vec::new(),
             kernels: Vec::new(),
             findings: Vec::new(),
+            device: None,
         }
     }
 
@@ -455,6 +516,7 @@ impl StepTotal {
                     && t.name == operation.name
                     && t.kernel == operation.kernel
                     && t.phase == operation.phase
+                    && t.timer == operation.timer
             };
             let found = match self.operations.get(expected) {
                 Some(total) if is_same(total) => Some(expected),
@@ -491,6 +553,9 @@ impl StepTotal {
             &mut self.findings,
             &step.findings,
         );
+        if let Some(device) = &step.device {
+            self.device.get_or_insert_default().add(device);
+        }
     }
 }
 

@@ -6,6 +6,8 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
+use crate::activity::Span;
+use crate::clock::{Clock, Marks, Stretches};
 use crate::record::{Operation, PhaseTime, Step};
 
 /// How much of a step is recorded.
@@ -87,6 +89,11 @@ impl Phase {
             Phase::Other => "other",
         }
     }
+
+    /// Whether its work is kernels, so that a GPU's clock tells more of it than the host's.
+    pub(crate) const fn runs_kernels(self) -> bool {
+        matches!(self, Phase::Forward | Phase::Sample)
+    }
 }
 
 /// What took a time.
@@ -97,7 +104,10 @@ pub enum Timer {
     Wall,
     /// CUDA events in the stream, behind the operation before and behind this one.
     Event,
-    /// None: inside a replayed CUDA graph, or on an emulated device. The time reads 0.
+    /// CUPTI's record of each kernel; the time is that in which at least one of the operation's kernels ran.
+    Cupti,
+    /// None: inside a replayed CUDA graph that was not recorded kernel by kernel, on an emulated device, or where the device's
+    /// clock failed. The time reads 0.
     None,
 }
 
@@ -107,6 +117,7 @@ impl Timer {
         match self {
             Timer::Wall => "wall",
             Timer::Event => "event",
+            Timer::Cupti => "cupti",
             Timer::None => "none",
         }
     }
@@ -143,29 +154,6 @@ impl std::ops::AddAssign for Work {
     }
 }
 
-/// Times on a device's own clock. A mark is a point in the device's queue; times between marks can be asked for once the
-/// device has passed them.
-pub trait DeviceClock: std::fmt::Debug + Send {
-    /// A step begins: marks made so far are not asked for again.
-    fn restart(&mut self);
-    /// Marks the point that the queue has come to; nothing where the device refuses.
-    fn mark(&mut self) -> Option<usize>;
-    /// Nanoseconds from one mark to a later one; nothing where the device does not tell.
-    fn elapsed_ns(&self, from: usize, to: usize) -> Option<u64>;
-}
-
-/// What takes the times of a step.
-#[derive(Debug)]
-pub enum Clock {
-    /// The host's clock: every call returns when its work is done.
-    Host,
-    /// Phases by the host's clock, and those that run kernels, and operations, by the device's: calls return when the work is
-    /// queued.
-    Device(Box<dyn DeviceClock>),
-    /// Nothing: an emulated device has no time.
-    Untimed,
-}
-
 /// Takes a step apart while it runs. One step is open at a time; phases do not nest; operations lie within a phase.
 #[derive(Debug)]
 pub struct Recorder {
@@ -176,6 +164,8 @@ pub struct Recorder {
     step: Option<OpenStep>,
     /// Operations of the last step, to size the next one's list: growing it would be timed.
     operations_seen: usize,
+    /// Steps begun so far: the number that a tracer knows a step by.
+    steps: u32,
 }
 
 #[derive(Debug)]
@@ -188,18 +178,7 @@ struct OpenStep {
     operations: Vec<Operation>,
     open_phase: Option<Phase>,
     marks: Marks,
-}
-
-/// Points in the device's queue, of a step that a [`DeviceClock`] times.
-#[derive(Debug, Default)]
-struct Marks {
-    start: Option<usize>,
-    /// The last one made.
-    last: Option<usize>,
-    /// Before and behind each stretch of a phase that runs kernels.
-    phases: Vec<(Phase, Option<usize>, Option<usize>)>,
-    /// Before and behind each operation.
-    operations: Vec<(Option<usize>, Option<usize>)>,
+    stretches: Stretches,
 }
 
 impl Recorder {
@@ -211,6 +190,7 @@ impl Recorder {
             launches: None,
             step: None,
             operations_seen: 0,
+            steps: 0,
         }
     }
 
@@ -231,6 +211,12 @@ impl Recorder {
         self.level
     }
 
+    /// The device's launches so far; 0 where it does not count them.
+    fn launched(&self) -> u64 {
+        let launches = self.launches.as_ref();
+        launches.map_or(0, |launches| launches.load(Ordering::Relaxed))
+    }
+
     /// Starts the clock of a step. A step that was left open, by an error in it, is dropped.
     pub fn begin_step(&mut self, kind: StepKind, index: usize, batch_size: usize) {
         let capacity = match self.level {
@@ -244,6 +230,13 @@ impl Recorder {
             marks.phases.reserve(4);
             marks.operations.reserve(capacity);
         }
+        let mut stretches = Stretches::default();
+        self.steps = self.steps.wrapping_add(1);
+        if let Some(tracer) = self.clock.tracer() {
+            tracer.begin(self.steps);
+            stretches.phases.reserve(Phase::ALL.len());
+            stretches.launches_before = self.launched();
+        }
         self.step = Some(OpenStep {
             kind,
             index,
@@ -252,6 +245,7 @@ impl Recorder {
             operations: Vec::with_capacity(capacity),
             open_phase: None,
             marks,
+            stretches,
             start: Instant::now(), // last: making the lists is not part of the step
         });
     }
@@ -269,6 +263,11 @@ impl Recorder {
             panic!("phase {} inside phase {}", phase.name(), open.name());
         }
         step.open_phase = Some(phase);
+        let first = step.operations.len();
+        let stretch = step.stretches.phases.len();
+        if let Some(tracer) = self.clock.tracer() {
+            tracer.enter(Span::Stretch(u16::try_from(stretch).unwrap_or(u16::MAX)));
+        }
         let start = Instant::now();
         let before = self.mark_phase(phase);
         let result = f(self);
@@ -276,6 +275,12 @@ impl Recorder {
         let host_ns = self.host_ns(start.elapsed());
         let since_step = start - self.open_step().start;
         let start_ns = self.host_ns(since_step);
+        if let Some(tracer) = self.clock.tracer() {
+            tracer.leave();
+            let step = self.open_step();
+            let operations = first..step.operations.len();
+            step.stretches.phases.push((phase, operations));
+        }
         let has_marks = before.is_some();
         let step = self.open_step();
         step.open_phase = None;
@@ -308,20 +313,20 @@ impl Recorder {
         if self.level < Level::Operations {
             return f().map(|_| ());
         }
-        let launched = || -> u64 {
-            let launches = self.launches.as_ref();
-            launches.map_or(0, |launches| launches.load(Ordering::Relaxed))
-        };
-        let launched_before = launched();
+        let launched_before = self.launched();
+        let index = self.step.as_ref().map_or(0, |step| step.operations.len());
+        if let Some(tracer) = self.clock.tracer() {
+            tracer.enter(Span::Operation(u32::try_from(index).unwrap_or(u32::MAX)));
+        }
         let start = Instant::now();
-        let kernel = f()?;
+        let outcome = f();
         let duration = start.elapsed();
-        let launches = launched() - launched_before;
-        let timer = match &self.clock {
-            Clock::Host => Timer::Wall,
-            Clock::Device(_) => Timer::Event,
-            Clock::Untimed => Timer::None,
-        };
+        if let Some(tracer) = self.clock.tracer() {
+            tracer.leave();
+        }
+        let kernel = outcome?;
+        let launches = self.launched() - launched_before;
+        let timer = self.clock.operation_timer();
         let duration_ns = self.host_ns(duration);
         self.mark_operation();
         let step = self.open_step();
@@ -334,9 +339,12 @@ impl Recorder {
             launches: u32::try_from(launches).unwrap_or(u32::MAX),
             start_ns: match timer {
                 Timer::Wall => nanoseconds(start - step.start),
-                Timer::Event | Timer::None => 0,
+                Timer::Event | Timer::Cupti | Timer::None => 0,
             },
-            duration_ns,
+            duration_ns: match timer {
+                Timer::None => 0,
+                Timer::Wall | Timer::Event | Timer::Cupti => duration_ns,
+            },
             timer,
         });
         Ok(())
@@ -365,13 +373,15 @@ impl Recorder {
     fn host_ns(&self, duration: std::time::Duration) -> u64 {
         match self.clock {
             Clock::Untimed => 0,
-            Clock::Host | Clock::Device(_) => nanoseconds(duration),
+            Clock::Host | Clock::HostOfQueue | Clock::Device(_) | Clock::Traced(_) => {
+                nanoseconds(duration)
+            }
         }
     }
 
     /// A mark before or behind a phase, if it runs kernels and the device has a clock.
     fn mark_phase(&mut self, phase: Phase) -> Option<usize> {
-        if !matches!(phase, Phase::Forward | Phase::Sample) {
+        if !phase.runs_kernels() {
             return None;
         }
         let Clock::Device(clock) = &mut self.clock else {
@@ -402,8 +412,23 @@ impl Recorder {
         #[allow(clippy::expect_used)] // as documented: a mistake in the program, not in its input
         let mut step = self.step.take().expect("end_step without begin_step");
         let wall_ns = self.host_ns(end - step.start);
-        if let Clock::Device(clock) = &self.clock {
-            step.read_marks(clock.as_ref());
+        let launched = self.launched() - step.stretches.launches_before;
+        let mut device = None;
+        match &mut self.clock {
+            Clock::Device(clock) => {
+                let marks = &step.marks;
+                marks.read(clock.as_ref(), &mut step.phases, &mut step.operations);
+            }
+            Clock::Traced(tracer) => {
+                device = Some(step.stretches.read(
+                    tracer.as_mut(),
+                    self.steps,
+                    launched,
+                    &mut step.phases,
+                    &mut step.operations,
+                ));
+            }
+            Clock::Host | Clock::HostOfQueue | Clock::Untimed => {}
         }
         self.operations_seen = self.operations_seen.max(step.operations.len());
         let covered: u64 = step.phases.iter().map(|p| p.host_ns).sum();
@@ -425,40 +450,13 @@ impl Recorder {
             operations: step.operations,
             kernels: Vec::new(),
             findings: Vec::new(),
+            device,
         }
     }
 
     fn open_step(&mut self) -> &mut OpenStep {
         #[allow(clippy::expect_used)] // a mistake in the program, not in its input
         self.step.as_mut().expect("no step is open")
-    }
-}
-
-impl OpenStep {
-    /// The device's times, once it has passed all marks.
-    fn read_marks(&mut self, clock: &dyn DeviceClock) {
-        let between = |from: Option<usize>, to: Option<usize>| clock.elapsed_ns(from?, to?);
-        for &(phase, before, behind) in &self.marks.phases {
-            let time = self.phases.iter_mut().find(|p| p.name == phase);
-            if let (Some(time), Some(ns)) = (time, between(before, behind)) {
-                time.gpu_ns = Some(time.gpu_ns.unwrap_or(0) + ns);
-            }
-        }
-        let operations = self.operations.iter_mut().zip(&self.marks.operations);
-        for (operation, &(before, behind)) in operations {
-            let start_ns = between(self.marks.start, before);
-            match (operation.timer, between(before, behind), start_ns) {
-                (Timer::Event, Some(duration_ns), Some(start_ns)) => {
-                    operation.start_ns = start_ns;
-                    operation.duration_ns = duration_ns;
-                }
-                (Timer::Event, ..) => {
-                    operation.duration_ns = 0;
-                    operation.timer = Timer::None;
-                }
-                _ => {}
-            }
-        }
     }
 }
 
@@ -469,6 +467,7 @@ fn nanoseconds(duration: std::time::Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::DeviceClock;
 
     fn spin(microseconds: u64) {
         let start = Instant::now();

@@ -4,6 +4,7 @@
 //! under, and each column of shares adds up to 100 %.
 
 mod counters;
+mod device;
 mod json;
 mod latency;
 mod operations;
@@ -39,8 +40,10 @@ pub fn point_text(record: &Record, point_index: usize) -> String {
             let roofs = record.environment.roofs.as_ref();
             sections.extend(operations::text(point, kind, roofs));
             sections.push(fold_line(&roofline::sentence(record, point_index, kind)));
+            sections.extend(device::activity_text(point, kind));
         }
     }
+    sections.extend(device::watch_text(record, point));
     sections.join("\n\n") + "\n"
 }
 
@@ -117,6 +120,7 @@ fn header(record: &Record) -> String {
                 ))
         ),
     ];
+    lines.extend(device::timing_line(record));
     lines.push(match &machine.roofs {
         None if !record.has_times() => {
             "times    none: an emulated device counts what kernels do, and has no time".to_owned()

@@ -290,6 +290,21 @@ impl Activity {
         Some(())
     }
 
+    /// Adds what was recorded later.
+    pub fn append(&mut self, mut later: Activity) {
+        self.kernels.append(&mut later.kernels);
+        self.transfers.append(&mut later.transfers);
+        self.calls.append(&mut later.calls);
+        self.graphs.append(&mut later.graphs);
+        self.overheads.append(&mut later.overheads);
+        self.correlations.append(&mut later.correlations);
+        for (kind, count) in later.unknown {
+            *self.unknown.entry(kind).or_default() += count;
+        }
+        self.malformed += later.malformed;
+        self.dropped = self.dropped.saturating_add(later.dropped);
+    }
+
     /// How many records there are.
     pub fn len(&self) -> usize {
         self.kernels.len()

@@ -4,12 +4,12 @@ use std::fs;
 use std::path::Path;
 
 use nvml_wrapper::Nvml;
-use nvml_wrapper::bitmasks::device::ThrottleReasons;
 use nvml_wrapper::enum_wrappers::device::{Clock, TemperatureSensor};
 use serde::Serialize;
 
 use crate::Error;
 use crate::driver::{Device, Driver};
+use crate::nvml::throttle_names;
 
 /// A GPU that the driver sees.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -63,21 +63,15 @@ fn state(nvml: &Nvml, uuid: &str) -> Option<GpuState> {
         max_sm_clock_mhz: device.max_clock_info(Clock::SM).ok(),
         memory_clock_mhz: device.clock_info(Clock::Memory).ok(),
         max_memory_clock_mhz: device.max_clock_info(Clock::Memory).ok(),
-        throttled_by: device.current_throttle_reasons().ok().map(names),
+        throttled_by: device
+            .current_throttle_reasons()
+            .ok()
+            .map(|reasons| throttle_names(reasons.bits())),
         temperature_celsius: device.temperature(TemperatureSensor::Gpu).ok(),
         power_watts: device.power_usage().ok().map(watts),
         power_limit_watts: device.enforced_power_limit().ok().map(watts),
         used_memory_bytes: device.memory_info().ok().map(|memory| memory.used),
     })
-}
-
-/// NVML's names, in words: `SW_POWER_CAP` becomes `sw power cap`. A GPU that idles is not throttled.
-fn names(reasons: ThrottleReasons) -> Vec<String> {
-    let reasons = reasons - ThrottleReasons::GPU_IDLE;
-    let names = reasons
-        .iter_names()
-        .map(|(name, _)| name.to_lowercase().replace('_', " "));
-    names.filter(|name| name != "none").collect()
 }
 
 /// The version of the driver's kernel module.
@@ -110,12 +104,5 @@ mod tests {
         let text = "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.65.06  Release Build  (x)  Sun Jul 27\nGCC version:  gcc version 12.3.0\n";
         assert_eq!(version_in(text).as_deref(), Some("580.65.06"));
         assert_eq!(version_in("GCC version: 12.3.0\n"), None);
-    }
-
-    #[test]
-    fn idling_is_no_throttling() {
-        assert_eq!(names(ThrottleReasons::GPU_IDLE), Vec::<String>::new());
-        let both = ThrottleReasons::SW_POWER_CAP | ThrottleReasons::GPU_IDLE;
-        assert_eq!(names(both), ["sw power cap"]);
     }
 }

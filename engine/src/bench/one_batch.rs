@@ -242,6 +242,7 @@ impl<B: Backend> Sweep<'_, B> {
             repetitions: Vec::new(),
             prefill: StepTotal::empty(),
             decode: (output_len > 1).then(StepTotal::empty),
+            gpu: None,
         };
         for _ in 0..self.options.repetitions.max(1) {
             let (measurement, mut repetition) = self.measure(
@@ -543,6 +544,7 @@ mod tests {
             }],
             kernels: Vec::new(),
             findings: Vec::new(),
+            device: None,
         }
     }
 

@@ -76,6 +76,7 @@ pub fn new_record<B: Backend>(
             peak_rss: environment::peak_rss_bytes(),
         },
         points: Vec::new(),
+        timing: None,
         skipped: Vec::new(),
         complete: false,
     }

@@ -7,7 +7,7 @@ use super::phases::ShownSteps;
 use crate::breakdown::{Breakdown, share};
 use crate::record::{Point, Record, Step};
 use crate::recorder::StepKind;
-use crate::{roofline, stats};
+use crate::{activity, roofline, stats};
 
 /// The report's figures: those of [`text`](super::text), in nanoseconds, bytes and fractions. A figure that there is not is
 /// `null`.
@@ -58,6 +58,7 @@ fn point(record: &Record, index: usize) -> Value {
         },
         "prefill": mean_step(record, index, point, StepKind::Prefill),
         "decode": mean_step(record, index, point, StepKind::Decode),
+        "gpu": point.gpu,
     })
 }
 
@@ -99,6 +100,7 @@ fn mean_step(record: &Record, index: usize, point: &Point, kind: StepKind) -> Op
                 "phase": o.phase,
                 "calls": o.calls,
                 "ns": o.ns,
+                "timer": o.timer,
                 "share": share(o.ns, step.wall_ns),
                 "flops": o.work.flops,
                 "bytes": o.work.bytes(),
@@ -117,5 +119,10 @@ fn mean_step(record: &Record, index: usize, point: &Point, kind: StepKind) -> Op
         "between_operations_ns": step.between_operations_ns(),
         "outside_operations_ns": step.outside_operations_ns(),
         "explanation": roofline::sentence(record, index, kind),
+        "device": point.total(kind).and_then(|total| total.device.as_ref()),
+        "trust": point
+            .total(kind)
+            .and_then(|total| total.device.as_ref())
+            .map(|device| activity::trust(Some(device), point.gpu.as_ref())),
     }))
 }

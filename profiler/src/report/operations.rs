@@ -5,7 +5,7 @@ use super::table::{self, Table, TimeUnit};
 use crate::breakdown::{Breakdown, OperationMean, share};
 use crate::quantity;
 use crate::record::{Point, Roofs};
-use crate::recorder::StepKind;
+use crate::recorder::{StepKind, Timer};
 
 /// Operations with a row of their own; the others share one.
 const ROWS: usize = 12;
@@ -17,20 +17,21 @@ pub(super) fn text(point: &Point, kind: StepKind, roofs: Option<&Roofs>) -> Opti
         return None;
     }
     let unit = TimeUnit::for_largest(step.wall_ns);
-    let mut table = Table::new(
-        "llrrrrrrl",
-        [
-            "operation".to_owned(),
-            "kernel".to_owned(),
-            "calls".to_owned(),
-            format!("{} per\nstep", unit.name),
-            "% of\nstep".to_owned(),
-            "GFLOP/s".to_owned(),
-            "GB/s".to_owned(),
-            "% of\nroof".to_owned(),
-            "bound by".to_owned(),
-        ],
-    );
+    // Where every time is the host's, nobody asks.
+    let names_timers = step.operations.iter().any(|o| o.timer != Timer::Wall);
+    let header = [
+        "operation".to_owned(),
+        "kernel".to_owned(),
+        "calls".to_owned(),
+        format!("{} per\nstep", unit.name),
+        "% of\nstep".to_owned(),
+        "GFLOP/s".to_owned(),
+        "GB/s".to_owned(),
+        "% of\nroof".to_owned(),
+        "bound by".to_owned(),
+    ];
+    let timers = names_timers.then(|| "timer".to_owned());
+    let mut table = Table::new("llrrrrrrll", header.into_iter().chain(timers));
     let shown = if step.operations.len() == ROWS + 1 {
         ROWS + 1
     } else {
@@ -38,7 +39,8 @@ pub(super) fn text(point: &Point, kind: StepKind, roofs: Option<&Roofs>) -> Opti
     };
     let (longest, rest) = step.operations.split_at(shown.min(step.operations.len()));
     for operation in longest {
-        table.row(row(operation, &unit, step.wall_ns));
+        let timer = names_timers.then(|| operation.timer.name().to_owned());
+        table.row(row(operation, &unit, step.wall_ns).into_iter().chain(timer));
     }
     let mut plain = |name: String, calls: String, ns: f64| {
         let mut cells = vec![name, String::new(), calls, unit.cell(ns)];
@@ -85,7 +87,9 @@ pub(super) fn text(point: &Point, kind: StepKind, roofs: Option<&Roofs>) -> Opti
         table.render()
     );
     if step.operations.iter().any(|o| !o.is_timed) {
-        let note = "Operations inside a replayed CUDA graph have no time of their own; --disable-cuda-graph gives them one.";
+        let note = "Operations whose timer is `none` have no time of their own: they ran inside a CUDA graph that was replayed as a \
+                    whole, or their kernels were not all recorded. --timer cupti times kernels inside graphs, and \
+                    --disable-cuda-graph does without graphs.";
         text += &format!("\n\n{}", fold_line(note));
     }
     let above_roof: Vec<String> = step

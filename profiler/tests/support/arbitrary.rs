@@ -5,6 +5,8 @@ use std::borrow::Cow;
 use proptest::collection::{btree_map, vec};
 use proptest::option;
 use proptest::prelude::*;
+use stepscope_profiler::activity::{Cause, DeviceActivity, GapTotal};
+use stepscope_profiler::gpu_watch::{GpuWatch, Range};
 use stepscope_profiler::*;
 
 use super::sample;
@@ -107,11 +109,36 @@ prop_compose! {
 prop_compose! {
     fn operation()(
         name in name(), kernel in name(), phase in phase(), layer in layer(), work in work(),
-        start_ns in integer(), duration_ns in integer(),
+        start_ns in integer(), duration_ns in integer(), timer in 0..4_usize,
     ) -> Operation {
         Operation {
             name: Cow::Owned(name), kernel: Cow::Owned(kernel), phase, layer, work, launches: layer.unwrap_or(0), start_ns, duration_ns,
-            timer: Timer::Wall,
+            timer: [Timer::Wall, Timer::Event, Timer::Cupti, Timer::None][timer],
+        }
+    }
+}
+
+prop_compose! {
+    /// What a GPU did, or did not.
+    fn device()(parts in any::<[u64; 12]>(), gaps in vec((0..4_usize, integer(), integer()), 0..6)) -> DeviceActivity {
+        let [steps, window_ns, busy_ns, overlap_ns, launched, kernels, graph_kernels, untimed, foreign, dropped, recording_ns, untraced] = parts;
+        DeviceActivity {
+            steps, window_ns, busy_ns, overlap_ns, launched, kernels, graph_kernels, untimed, foreign, dropped, recording_ns, untraced,
+            gaps: gaps.into_iter().map(|(cause, count, ns)| GapTotal { cause: Cause::ALL[cause], count, ns }).collect(),
+            ..DeviceActivity::default()
+        }
+    }
+}
+
+prop_compose! {
+    fn watch()(
+        samples in integer(), clocks in any::<Option<[u32; 3]>>(), seconds in number(), energy_j in option::of(number()),
+        bits in any::<Option<u64>>(), names in vec(name(), 0..3), other_processes in any::<Option<u32>>(),
+    ) -> GpuWatch {
+        let range = clocks.map(|[min, median, max]| Range { min, median, max });
+        GpuWatch {
+            samples, seconds, energy_j, other_processes, sm_clock_mhz: range, loaded_sm_clock_mhz: range, throttle_bits: bits,
+            throttled_by: names, gpm_percent: energy_j.map(|x| [x, x, x]), ..GpuWatch::default()
         }
     }
 }
@@ -144,7 +171,7 @@ prop_compose! {
         kind in kind(), index in 0..1000_usize, wall_ns in integer(),
         phases in vec((phase(), integer(), integer(), option::of(integer())), 0..7),
         operations in vec(operation(), 0..6),
-        (kernels, findings) in counts(),
+        (kernels, findings) in counts(), device in option::of(device()),
     ) -> Step {
         Step {
             kind, index, batch_size: index, wall_ns,
@@ -155,6 +182,7 @@ prop_compose! {
             operations,
             kernels,
             findings,
+            device,
         }
     }
 }
@@ -197,7 +225,8 @@ prop_compose! {
     fn point()(
         batch_size in any::<usize>(), input_len in any::<usize>(), output_len in any::<usize>(),
         repetitions in vec(repetition(), 0..3), prefill in total(), decode in option::of(total()),
+        gpu in option::of(watch()),
     ) -> Point {
-        Point { batch_size, input_len, output_len, repetitions, prefill, decode }
+        Point { batch_size, input_len, output_len, repetitions, prefill, decode, gpu }
     }
 }

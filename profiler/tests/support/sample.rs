@@ -99,6 +99,7 @@ pub fn record(layers: u32) -> Record {
             peak_rss: Some(512_000_000),
         },
         points: vec![point(layers, 1, 128, 8), point(layers, 4, 128, 8)],
+        timing: None,
         skipped: vec![Skipped {
             batch_size: 64,
             input_len: 128,
@@ -163,6 +164,7 @@ fn point(layers: u32, batch_size: usize, input_len: usize, output_len: usize) ->
         repetitions,
         prefill,
         decode: Some(decode),
+        gpu: None,
     }
 }
 
@@ -235,6 +237,7 @@ fn step(layers: u32, kind: StepKind, salt: usize, batch: usize, context: usize) 
         operations,
         kernels: Vec::new(),
         findings: Vec::new(),
+        device: None,
     }
 }
 
