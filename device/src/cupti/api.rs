@@ -11,7 +11,7 @@ use cudarc::cupti::sys::{
     CUpti_Profiler_Host_GetBaseMetrics_Params, CUpti_Profiler_Host_GetConfigImage_Params,
     CUpti_Profiler_Host_GetConfigImageSize_Params, CUpti_Profiler_Host_GetNumOfPasses_Params,
     CUpti_Profiler_Host_GetSupportedChips_Params, CUpti_Profiler_Host_Initialize_Params,
-    CUpti_Profiler_Initialize_Params, CUpti_SubscriberHandle,
+    CUpti_SubscriberHandle,
 };
 
 use cudarc::driver::sys::CUcontext;
@@ -47,7 +47,6 @@ function_table! {
         "5.0": cuptiActivityGetNumDroppedRecords(context: CUcontext, stream: u32, dropped: *mut usize);
         "8.0": cuptiActivityPushExternalCorrelationId(kind: CUpti_ExternalCorrelationKind, id: u64);
         "8.0": cuptiActivityPopExternalCorrelationId(kind: CUpti_ExternalCorrelationKind, id: *mut u64);
-        "9.0": cuptiProfilerInitialize(parameters: *mut CUpti_Profiler_Initialize_Params);
         "12.6": cuptiProfilerHostGetSupportedChips(
             parameters: *mut CUpti_Profiler_Host_GetSupportedChips_Params,
         );

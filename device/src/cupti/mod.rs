@@ -1,7 +1,8 @@
 //! NVIDIA's CUPTI: when each kernel ran, what launched it, and what the hardware can count.
 //!
 //! [`Cupti::open`] finds the library. A [`Session`] records; [`Session::take`] gives an [`Activity`], plain values that nothing of
-//! CUPTI's is needed to read.
+//! CUPTI's is needed to read. [`Metrics`] knows the hardware counters of each chip, and how often a kernel must run for them to be
+//! counted; that needs no GPU.
 //!
 //! ```no_run
 //! use stepscope_device::cupti::{Cupti, Graphs, Session};
@@ -29,11 +30,13 @@
 
 mod api;
 mod buffers;
+mod metrics;
 mod record;
 mod session;
 mod status;
 
 pub use api::Cupti;
+pub use metrics::{L2_HIT_RATE, MetricType, Metrics, ROOFLINE};
 pub use record::{
     Activity, Call, Correlation, GraphNode, GraphReplay, Interface, Kernel, Overhead, Transfer,
     TransferKind,
