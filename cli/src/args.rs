@@ -122,6 +122,18 @@ pub(crate) struct OneBatch {
     #[arg(long)]
     pub(crate) record_all_steps: bool,
 
+    /// What takes the times on a GPU: auto, wall, events or cupti
+    ///
+    /// cupti records every kernel, those inside CUDA graphs included, and costs the most; events lie behind each operation, and graphs
+    /// have one time as a whole; wall times steps and phases from the host alone. auto is cupti where it works, else events, and says
+    /// why.
+    #[arg(long, value_name = "TIMER", value_enum, default_value_t = TimerChoice::Auto, hide_possible_values = true)]
+    pub(crate) timer: TimerChoice,
+
+    /// First measure what recording costs a decode step of the first point
+    #[arg(long)]
+    pub(crate) overhead: bool,
+
     /// Also write a Chrome trace per point, named as sglang names its own
     #[arg(long)]
     pub(crate) profile: bool,
@@ -504,6 +516,15 @@ pub(crate) struct Emulate {
     /// Print everything as one JSON document
     #[arg(long, help_heading = "Output")]
     pub(crate) json: bool,
+}
+
+/// What takes the times on a GPU.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TimerChoice {
+    Auto,
+    Wall,
+    Events,
+    Cupti,
 }
 
 /// A group of checks.

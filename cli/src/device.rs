@@ -9,12 +9,13 @@ use stepscope_engine::Instruments;
 use stepscope_engine::model::Model;
 use stepscope_kernels::cuda::Cuda;
 use stepscope_kernels::{Backend, DType};
-use stepscope_profiler::{Clock, EventClock, Launch, Record};
+use stepscope_profiler::gpu_watch::Sampler;
+use stepscope_profiler::{Clock, Launch, Record, Timer, Timing};
 
-use crate::args::{Check, Device, ModelArgs};
-use crate::emulate;
+use crate::args::{Check, Device, ModelArgs, TimerChoice};
 use crate::output::{Failure, print_stderr};
 use crate::progress::Bar;
+use crate::{emulate, timing};
 
 /// A device with memory and a driver of its own.
 #[derive(Debug)]
@@ -28,6 +29,16 @@ pub(crate) struct Gpu {
 
 /// Something to do with a model on a device, whichever it is.
 pub(crate) trait Work {
+    /// What is to take its times on a GPU, which is then watched too. Nothing if its times are not looked at.
+    fn timer(&self) -> Option<TimerChoice> {
+        None
+    }
+
+    /// Whether a person wants to read nothing beside results.
+    fn is_quiet(&self) -> bool {
+        false
+    }
+
     fn run<B: Backend>(
         self,
         backend: B,
@@ -166,14 +177,22 @@ impl Gpu {
             )));
         }
         let cuda = self.cuda(model.dtype)?;
-        let clock = match self.is_emulated() {
-            true => Clock::Untimed,
-            false => Clock::Device(Box::new(EventClock::new(cuda.stream()))),
-        };
+        let (mut clock, mut timing, mut watch) = (Clock::Untimed, None, None);
+        if !self.is_emulated() {
+            let choice = work.timer().unwrap_or(TimerChoice::Events);
+            let (chosen, of_clock) = timing::choose(choice, cuda.stream())?;
+            clock = chosen;
+            if work.timer().is_some() {
+                watch = self.watch(&of_clock, work.is_quiet());
+                timing = Some(of_clock);
+            }
+        }
         let ordinal = self.ordinal;
         let instruments = Instruments {
             progress: bar,
             clock,
+            timing,
+            watch,
             counts: self
                 .is_ours
                 .then(|| -> Box<dyn FnMut() -> Vec<Launch> + Send> {
@@ -190,6 +209,27 @@ impl Gpu {
             }
             outcome => outcome,
         }
+    }
+
+    /// Says once what takes the times, and starts watching the GPU.
+    fn watch(&self, timing: &Timing, quiet: bool) -> Option<Sampler> {
+        let watch = timing::watch(&self.context.device().uuid);
+        if !quiet {
+            let reason = timing.reason.as_ref();
+            let reason = reason.map_or_else(String::new, |reason| format!(" ({reason})"));
+            print_stderr(&format!("times by {}{reason}", timing.words()));
+            if timing.timer == Timer::Cupti {
+                print_stderr(
+                    "recording every kernel makes steps longer: --overhead says by how much, --timer events does without",
+                );
+            }
+            if let Err(why) = &watch {
+                print_stderr(&format!(
+                    "the GPU's clocks and power are not watched: {why}"
+                ));
+            }
+        }
+        watch.ok()
     }
 
     /// What a record says of it.

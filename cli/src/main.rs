@@ -16,6 +16,7 @@ mod one_batch;
 mod output;
 mod progress;
 mod reports;
+mod timing;
 
 use std::process::ExitCode;
 

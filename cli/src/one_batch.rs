@@ -18,9 +18,9 @@ use stepscope_engine::{
 use stepscope_flamegraphs::FoldOptions;
 use stepscope_kernels::{Backend, DType};
 use stepscope_profiler::trace::{self, Selection};
-use stepscope_profiler::{Point, Program, Record, StepKind, environment, report};
+use stepscope_profiler::{Point, Program, Record, StepKind, Timing, environment, report};
 
-use crate::args::{ModelArgs, OneBatch};
+use crate::args::{ModelArgs, OneBatch, TimerChoice};
 use crate::device::{self, Gpu, Work};
 use crate::model::{self, Loaded};
 use crate::output::{Failure, print_stderr, write_stdout};
@@ -51,6 +51,7 @@ pub(crate) fn run(args: &OneBatch) -> Result<(), Failure> {
         ));
     }
     let gpu = device::start(&args.model)?;
+    check_timer(args, gpu.as_ref())?;
     let cpu = model::start_cpu(&args.model)?;
     // Before the model is loaded: what this takes of memory does not come on top of the weights.
     let measures_roofs = !args.correctness_test && gpu.is_none();
@@ -130,6 +131,14 @@ struct Measuring<'a> {
 }
 
 impl Work for Measuring<'_> {
+    fn timer(&self) -> Option<TimerChoice> {
+        Some(self.args.timer)
+    }
+
+    fn is_quiet(&self) -> bool {
+        self.args.quiet
+    }
+
     fn run<B: Backend>(
         self,
         backend: B,
@@ -149,6 +158,13 @@ impl Work for Measuring<'_> {
         // A device with memory of its own has the weights only now.
         place.load_s += start.elapsed().as_secs_f64();
         let mut record = new_record(place, model, &runner, &runner_options, &options);
+        if args.overhead {
+            let costs = one_batch::overhead(&mut runner, &options)?;
+            if !args.quiet {
+                bar.suspend(|| print_stderr(&report::overhead_text(&costs)));
+            }
+            record.timing.get_or_insert_with(Timing::of_host).overhead = costs;
+        }
         let stop = stop_on_interrupt();
         let mut console = Console {
             args,
@@ -217,6 +233,25 @@ fn finish(args: &OneBatch, files: &mut Files, record: &Record) -> Result<(), Fai
         ));
     }
     Ok(())
+}
+
+/// That what was asked for can be had: a timer other than the host's takes a GPU, and an emulated device has no time at all.
+fn check_timer(args: &OneBatch, gpu: Option<&Gpu>) -> Result<(), Failure> {
+    let name = match args.timer {
+        TimerChoice::Auto => return Ok(()),
+        TimerChoice::Wall => "wall",
+        TimerChoice::Events => "events",
+        TimerChoice::Cupti => "cupti",
+    };
+    match gpu {
+        Some(gpu) if gpu.is_emulated() => Err(Failure::input(format!(
+            "--timer {name}: an emulated device has no time; leave it out, or use --device cuda"
+        ))),
+        None if args.timer != TimerChoice::Wall => Err(Failure::input(format!(
+            "--timer {name} times kernels on a GPU; on the CPU device the host's clock takes every time, which is --timer wall"
+        ))),
+        _ => Ok(()),
+    }
 }
 
 fn correctness_test(

@@ -4,7 +4,8 @@ use std::fmt;
 
 use stepscope_kernels::DType;
 use stepscope_kernels::sample::SamplingParams;
-use stepscope_profiler::{Clock, Launch, Level};
+use stepscope_profiler::gpu_watch::Sampler;
+use stepscope_profiler::{Clock, Launch, Level, Timing};
 
 use crate::Error;
 use crate::model::{Model, NoProgress, Progress};
@@ -111,6 +112,10 @@ pub struct Instruments<'a> {
     pub progress: &'a dyn Progress,
     /// What takes the times of steps.
     pub clock: Clock,
+    /// What a record says of that clock, where it is a GPU's.
+    pub timing: Option<Timing>,
+    /// Who watches the GPU's state meanwhile.
+    pub watch: Option<Sampler>,
     /// What the device's kernels did since it was last asked, launch by launch in order, where the device counts.
     pub counts: Option<Box<dyn FnMut() -> Vec<Launch> + Send>>,
 }
@@ -121,6 +126,8 @@ impl Default for Instruments<'_> {
         Instruments {
             progress: &NoProgress,
             clock: Clock::Host,
+            timing: None,
+            watch: None,
             counts: None,
         }
     }

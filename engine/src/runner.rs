@@ -2,7 +2,8 @@ use std::fmt;
 
 use stepscope_kernels::sample::SamplingParams;
 use stepscope_kernels::{Backend, DType};
-use stepscope_profiler::{Clock, Launch, Phase, Recorder, Step, StepKind};
+use stepscope_profiler::gpu_watch::Sampler;
+use stepscope_profiler::{Clock, Launch, Level, Phase, Recorder, Step, StepKind, Timing};
 
 use crate::Error;
 use crate::batch::{HostBatch, StepIndices, chunks};
@@ -32,6 +33,8 @@ pub struct Runner<B: Backend> {
     sampling: SamplingParams,
     recorder: Recorder,
     is_timed: bool,
+    timing: Option<Timing>,
+    watch: Option<Sampler>,
     counts: Counts,
     /// Graphs of decode steps, where they are wanted and can be had.
     graphs: Option<DecodeGraphs<B>>,
@@ -145,6 +148,8 @@ impl<B: Backend> Runner<B> {
             sampling: options.sampling,
             recorder,
             is_timed,
+            timing: instruments.timing,
+            watch: instruments.watch,
             counts: Counts(instruments.counts),
             graphs,
         })
@@ -195,6 +200,24 @@ impl<B: Backend> Runner<B> {
     /// Whether steps take time: those of an emulated device do not.
     pub fn is_timed(&self) -> bool {
         self.is_timed
+    }
+
+    /// What a record says of the clock, where it is a GPU's.
+    pub fn timing(&self) -> Option<&Timing> {
+        self.timing.as_ref()
+    }
+
+    /// Who watches the GPU's state, if anybody does.
+    pub fn watch(&self) -> Option<&Sampler> {
+        self.watch.as_ref()
+    }
+
+    /// Records so much of each step from here on.
+    ///
+    /// # Errors
+    /// The device's recording cannot be turned on or off.
+    pub fn record_at(&mut self, level: Level) -> Result<(), Error> {
+        self.recorder.set_level(level).map_err(Error::failed)
     }
 
     /// Whether decode steps replay a recorded graph; nothing where the device has no graphs.

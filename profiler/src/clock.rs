@@ -44,13 +44,6 @@ impl Clock {
             Clock::HostOfQueue | Clock::Untimed => Timer::None,
         }
     }
-
-    pub(crate) fn tracer(&mut self) -> Option<&mut dyn Tracer> {
-        match self {
-            Clock::Traced(tracer) => Some(tracer.as_mut()),
-            _ => None,
-        }
-    }
 }
 
 /// Points in the device's queue, of a step that a [`DeviceClock`] times.

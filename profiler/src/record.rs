@@ -31,7 +31,7 @@ pub struct Record {
     pub run: Run,
     /// Memory, in bytes.
     pub memory: Memory,
-    /// How times on a GPU were taken; absent where no GPU ran.
+    /// How times were taken, and what that costs; absent where no GPU ran and the cost was not measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timing: Option<Timing>,
     /// What was measured, in the order of the sweep.
@@ -42,7 +42,7 @@ pub struct Record {
     pub complete: bool,
 }
 
-/// How times on a GPU were taken.
+/// How times were taken.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Timing {
     /// What took the times of operations.
@@ -70,6 +70,16 @@ pub struct RecordingCost {
 }
 
 impl Timing {
+    /// That of a device whose calls return when their work is done.
+    pub fn of_host() -> Timing {
+        Timing {
+            timer: Timer::Wall,
+            cupti: None,
+            reason: None,
+            overhead: Vec::new(),
+        }
+    }
+
     /// What took the times of operations, in words.
     pub fn words(&self) -> String {
         match (self.timer, &self.cupti) {
@@ -81,7 +91,8 @@ impl Timing {
                 "CUDA events behind every operation; operations inside graphs have no time"
                     .to_owned()
             }
-            (Timer::Wall, _) | (Timer::None, _) => {
+            (Timer::Wall, _) => "the host's clock around every operation".to_owned(),
+            (Timer::None, _) => {
                 "the host's clock for steps and phases; operations have no time".to_owned()
             }
         }

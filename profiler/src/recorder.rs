@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-use crate::activity::Span;
+use crate::activity::{Span, Tracer};
 use crate::clock::{Clock, Marks, Stretches};
 use crate::record::{Operation, PhaseTime, Step};
 
@@ -211,6 +211,30 @@ impl Recorder {
         self.level
     }
 
+    /// Records so much of each step from here on; a step that is open is dropped. Kernels are recorded one by one at [`Level::Operations`] only.
+    ///
+    /// # Errors
+    /// Why recording of kernels cannot be turned on or off.
+    pub fn set_level(&mut self, level: Level) -> Result<(), String> {
+        self.step = None; // one that was left open by an error
+        let on = |level: Level| level == Level::Operations;
+        if let Clock::Traced(tracer) = &mut self.clock
+            && on(self.level) != on(level)
+        {
+            tracer.set_recording(on(level))?;
+        }
+        self.level = level;
+        Ok(())
+    }
+
+    /// What records the device's kernels, at the level at which it does.
+    fn tracer(&mut self) -> Option<&mut dyn Tracer> {
+        match (&mut self.clock, self.level) {
+            (Clock::Traced(tracer), Level::Operations) => Some(tracer.as_mut()),
+            _ => None,
+        }
+    }
+
     /// The device's launches so far; 0 where it does not count them.
     fn launched(&self) -> u64 {
         let launches = self.launches.as_ref();
@@ -232,8 +256,9 @@ impl Recorder {
         }
         let mut stretches = Stretches::default();
         self.steps = self.steps.wrapping_add(1);
-        if let Some(tracer) = self.clock.tracer() {
-            tracer.begin(self.steps);
+        let number = self.steps;
+        if let Some(tracer) = self.tracer() {
+            tracer.begin(number);
             stretches.phases.reserve(Phase::ALL.len());
             stretches.launches_before = self.launched();
         }
@@ -265,7 +290,7 @@ impl Recorder {
         step.open_phase = Some(phase);
         let first = step.operations.len();
         let stretch = step.stretches.phases.len();
-        if let Some(tracer) = self.clock.tracer() {
+        if let Some(tracer) = self.tracer() {
             tracer.enter(Span::Stretch(u16::try_from(stretch).unwrap_or(u16::MAX)));
         }
         let start = Instant::now();
@@ -275,7 +300,7 @@ impl Recorder {
         let host_ns = self.host_ns(start.elapsed());
         let since_step = start - self.open_step().start;
         let start_ns = self.host_ns(since_step);
-        if let Some(tracer) = self.clock.tracer() {
+        if let Some(tracer) = self.tracer() {
             tracer.leave();
             let step = self.open_step();
             let operations = first..step.operations.len();
@@ -315,13 +340,13 @@ impl Recorder {
         }
         let launched_before = self.launched();
         let index = self.step.as_ref().map_or(0, |step| step.operations.len());
-        if let Some(tracer) = self.clock.tracer() {
+        if let Some(tracer) = self.tracer() {
             tracer.enter(Span::Operation(u32::try_from(index).unwrap_or(u32::MAX)));
         }
         let start = Instant::now();
         let outcome = f();
         let duration = start.elapsed();
-        if let Some(tracer) = self.clock.tracer() {
+        if let Some(tracer) = self.tracer() {
             tracer.leave();
         }
         let kernel = outcome?;
@@ -419,7 +444,7 @@ impl Recorder {
                 let marks = &step.marks;
                 marks.read(clock.as_ref(), &mut step.phases, &mut step.operations);
             }
-            Clock::Traced(tracer) => {
+            Clock::Traced(tracer) if self.level == Level::Operations => {
                 device = Some(step.stretches.read(
                     tracer.as_mut(),
                     self.steps,
@@ -428,7 +453,7 @@ impl Recorder {
                     &mut step.operations,
                 ));
             }
-            Clock::Host | Clock::HostOfQueue | Clock::Untimed => {}
+            Clock::Traced(_) | Clock::Host | Clock::HostOfQueue | Clock::Untimed => {}
         }
         self.operations_seen = self.operations_seen.max(step.operations.len());
         let covered: u64 = step.phases.iter().map(|p| p.host_ns).sum();

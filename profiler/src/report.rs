@@ -18,6 +18,7 @@ use crate::recorder::StepKind;
 use crate::roofline;
 use latency::Latencies;
 
+pub use device::overhead_text;
 pub use json::json;
 pub(crate) use operations::calls;
 pub(crate) use phases::ShownSteps;
@@ -120,7 +121,7 @@ fn header(record: &Record) -> String {
                 ))
         ),
     ];
-    lines.extend(device::timing_line(record));
+    lines.extend(device::timing_lines(record));
     lines.push(match &machine.roofs {
         None if !record.has_times() => {
             "times    none: an emulated device counts what kernels do, and has no time".to_owned()

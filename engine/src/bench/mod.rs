@@ -2,6 +2,7 @@
 
 pub mod correctness;
 pub mod one_batch;
+mod overhead;
 mod record;
 pub mod sglang;
 mod torch_format;

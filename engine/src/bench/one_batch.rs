@@ -4,10 +4,13 @@ use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use stepscope_kernels::Backend;
+use stepscope_profiler::gpu_watch::Sampler;
 use stepscope_profiler::{
-    Point, Record, Repetition, Skipped, Step, StepKind, StepTotal, environment, stats,
+    Point, Record, RecordingCost, Repetition, Skipped, Step, StepKind, StepTotal, environment,
+    stats,
 };
 
+use crate::bench::overhead;
 use crate::bench::sglang::{Compat, Measurement, decode_line, prints_decode_step, skipping_line};
 use crate::{Error, Runner};
 
@@ -168,6 +171,20 @@ pub fn run<B: Backend>(
     sweep.all_points(record)
 }
 
+/// What recording costs a decode step of the sweep's first point.
+///
+/// # Errors
+/// As [`overhead::measure`].
+pub fn overhead<B: Backend>(
+    runner: &mut Runner<B>,
+    options: &Options,
+) -> Result<Vec<RecordingCost>, Error> {
+    let first = |values: &[usize]| values.first().copied().unwrap_or(1);
+    let (batch_size, input_len) = (first(&options.batch_sizes), first(&options.input_lens));
+    let prompts = synthetic_prompts(options, runner.vocab_size(), batch_size, input_len);
+    overhead::measure(runner, &prompts, first(&options.output_lens))
+}
+
 struct Sweep<'a, B: Backend> {
     runner: &'a mut Runner<B>,
     options: &'a Options,
@@ -244,6 +261,7 @@ impl<B: Backend> Sweep<'_, B> {
             decode: (output_len > 1).then(StepTotal::empty),
             gpu: None,
         };
+        let from = self.runner.watch().map(Sampler::now);
         for _ in 0..self.options.repetitions.max(1) {
             let (measurement, mut repetition) = self.measure(
                 record,
@@ -271,6 +289,8 @@ impl<B: Backend> Sweep<'_, B> {
             }
             point.repetitions.push(repetition);
         }
+        let watch = self.runner.watch().zip(from);
+        point.gpu = watch.map(|(watch, from)| watch.since(from));
         record.points.push(point);
         let (_, kv_used_peak) = self.runner.kv_bytes();
         record.memory.kv_used_peak = kv_used_peak;
@@ -454,6 +474,7 @@ fn point_of(measurement: &Measurement, steps: Vec<Step>, output_ids: Vec<u32>) -
         }],
         prefill,
         decode: (decode.steps > 0).then_some(decode),
+        gpu: None,
     }
 }
 

@@ -76,7 +76,7 @@ pub fn new_record<B: Backend>(
             peak_rss: environment::peak_rss_bytes(),
         },
         points: Vec::new(),
-        timing: None,
+        timing: runner.timing().cloned(),
         skipped: Vec::new(),
         complete: false,
     }

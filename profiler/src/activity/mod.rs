@@ -66,6 +66,11 @@ pub trait Tracer: std::fmt::Debug + Send {
     fn enter(&mut self, span: Span);
     /// The innermost span ends.
     fn leave(&mut self);
+    /// Turns recording on or off. It is on at first. While it is off, nothing else is called.
+    ///
+    /// # Errors
+    /// Why it cannot be, in a sentence.
+    fn set_recording(&mut self, on: bool) -> Result<(), String>;
     /// The step is over, and the device has nothing left to do; it was given `launched` kernels.
     ///
     /// # Errors

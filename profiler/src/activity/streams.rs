@@ -296,10 +296,12 @@ struct Scripted {
     open: Vec<Span>,
     seen: Vec<Span>,
     problem: Option<String>,
+    is_off: bool,
 }
 
 impl Tracer for Scripted {
     fn begin(&mut self, step: u32) {
+        assert!(!self.is_off);
         self.step = step;
         self.stream = Stream::new([0, 0]);
         self.seen.clear();
@@ -321,6 +323,11 @@ impl Tracer for Scripted {
 
     fn leave(&mut self) {
         assert!(self.open.pop().is_some());
+    }
+
+    fn set_recording(&mut self, on: bool) -> Result<(), String> {
+        self.is_off = !on;
+        Ok(())
     }
 
     fn end(&mut self, _launched: u64) -> Result<Trace, String> {
@@ -394,4 +401,26 @@ fn a_step_without_a_trace_says_why_and_has_no_device_time() {
     let device = step.device.unwrap();
     assert_eq!(device.problem.as_deref(), Some("CUPTI gave up"));
     assert_eq!(device.untraced, 1);
+}
+
+#[test]
+fn kernels_are_recorded_at_the_level_of_operations_only() {
+    let clock = Clock::Traced(Box::new(Scripted::default()));
+    let mut recorder = Recorder::new(Level::Operations).with_clock(clock);
+    for (level, recorded) in [
+        (Level::Operations, true),
+        (Level::Phases, false),
+        (Level::Steps, false),
+        (Level::Operations, true),
+    ] {
+        recorder.set_level(level).unwrap();
+        recorder.begin_step(StepKind::Decode, 0, 1);
+        let ran = recorder.phase(Phase::Forward, |recorder| {
+            recorder.operation("a", None, Work::default(), || Ok::<_, ()>("kernel"))
+        });
+        assert!(ran.is_ok());
+        let step = recorder.end_step();
+        assert_eq!(step.device.is_some(), recorded);
+        assert_eq!(step.operations.len(), usize::from(recorded));
+    }
 }

@@ -2,11 +2,11 @@
 
 use super::fold_line;
 use super::table::{self, Table, TimeUnit};
-use crate::activity::{Cause, DeviceActivity, Grade, trust};
+use crate::activity::{Cause, DeviceActivity, Grade, Trust, trust};
 use crate::breakdown::share;
 use crate::gpu_watch::{GpuWatch, Range};
 use crate::quantity;
-use crate::record::{Point, Record};
+use crate::record::{Point, Record, RecordingCost};
 use crate::recorder::StepKind;
 
 /// The busy time and the gaps of the steps of `kind`, if the kernels were recorded.
@@ -14,11 +14,7 @@ pub(super) fn activity_text(point: &Point, kind: StepKind) -> Option<String> {
     let activity = point.total(kind)?.device.as_ref()?;
     let trust = trust(Some(activity), point.gpu.as_ref());
     let title = format!("{} steps on the GPU", kind.title());
-    let verdict = fold_line(&format!(
-        "Trust: {}.{}",
-        trust.grade.name(),
-        sentences(&trust.reasons)
-    ));
+    let verdict = verdict(&trust);
     let traced = activity.steps.saturating_sub(activity.untraced);
     if trust.grade == Grade::Unusable || traced == 0 {
         let refusal = "No busy time and no gaps are stated: the records do not carry them.";
@@ -101,10 +97,12 @@ pub(super) fn watch_text(record: &Record, point: &Point) -> Option<String> {
     if record.run.device != "cuda" {
         return None;
     }
+    // Where kernels were recorded, the steps of each kind have a grade.
+    let totals = std::iter::once(&point.prefill).chain(&point.decode);
+    let is_graded = totals.into_iter().any(|total| total.device.is_some());
+    let verdict = (!is_graded).then(|| verdict(&trust(None, point.gpu.as_ref())));
     let Some(watch) = &point.gpu else {
-        let trust = trust(None, None);
-        let text = format!("GPU: {}.", trust.reasons.join("; "));
-        return Some(fold_line(&text));
+        return verdict;
     };
     let mut parts = vec![format!("{} samples", watch.samples)];
     let mut add = |name: &str, range: Option<Range>, scale: f64, unit: &str| {
@@ -137,8 +135,11 @@ pub(super) fn watch_text(record: &Record, point: &Point) -> Option<String> {
         ),
     });
     parts.push(energy(watch, point));
-    let text = format!("GPU while the point ran: {}.", parts.join("; "));
-    Some(fold_line(&text))
+    let text = fold_line(&format!("GPU while the point ran: {}.", parts.join("; ")));
+    Some(match verdict {
+        Some(verdict) => format!("{text}\n{verdict}"),
+        None => text,
+    })
 }
 
 fn energy(watch: &GpuWatch, point: &Point) -> String {
@@ -165,14 +166,48 @@ fn energy(watch: &GpuWatch, point: &Point) -> String {
     }
 }
 
-/// How the times of operations were taken, and why not better.
-pub(super) fn timing_line(record: &Record) -> Option<String> {
-    let timing = record.timing.as_ref()?;
+/// How the times of operations were taken, why not better, and what that costs.
+pub(super) fn timing_lines(record: &Record) -> Vec<String> {
+    let Some(timing) = &record.timing else {
+        return Vec::new();
+    };
     let mut line = format!("timer    {}", timing.words());
     if let Some(reason) = &timing.reason {
         line += &format!("; {reason}");
     }
-    Some(line)
+    let mut lines = vec![line];
+    if !timing.overhead.is_empty() {
+        lines.push(format!("cost     {}", overhead_text(&timing.overhead)));
+    }
+    lines
+}
+
+/// What recording costs, in one sentence.
+pub fn overhead_text(costs: &[RecordingCost]) -> String {
+    let parts: Vec<String> = costs
+        .iter()
+        .map(|cost| {
+            let (with, without) = (cost.with_ns as f64, cost.without_ns as f64);
+            let share = share(with - without, without).map_or_else(table::none, |share| {
+                let sign = if share < 0.0 { "-" } else { "+" };
+                format!("{sign}{} %", quantity::significant(share.abs() * 100.0, 2))
+            });
+            format!(
+                "{} {share} ({} for {}, medians of {} decode steps each)",
+                cost.what,
+                quantity::duration_with_digits(with, 4),
+                quantity::duration_with_digits(without, 4),
+                cost.steps
+            )
+        })
+        .collect();
+    format!("recording {} of a decode step", parts.join(", "))
+}
+
+/// `Trust: limited. First reason. Second.`
+fn verdict(trust: &Trust) -> String {
+    let reasons = sentences(&trust.reasons);
+    fold_line(&format!("Trust: {}.{reasons}", trust.grade.name()))
 }
 
 /// ` First. Second.`
@@ -248,6 +283,21 @@ mod tests {
     }
 
     #[test]
+    fn costs_are_shares_of_a_step_without_recording() {
+        let cost = |what: &str, with_ns| RecordingCost {
+            what: what.to_owned(),
+            with_ns,
+            without_ns: 1_000_000,
+            steps: 48,
+        };
+        assert_eq!(
+            overhead_text(&[cost("phases", 999_000), cost("operations", 1_034_000)]),
+            "recording phases -0.10 % (999.0 µs for 1.000 ms, medians of 48 decode steps each), operations +3.4 % (1.034 ms for \
+             1.000 ms, medians of 48 decode steps each) of a decode step"
+        );
+    }
+
+    #[test]
     fn what_the_records_do_not_carry_is_not_stated() {
         let broken = DeviceActivity {
             kernels: 900,
@@ -255,6 +305,39 @@ mod tests {
         };
         let text = activity_text(&point(broken, Some(quiet())), StepKind::Decode).unwrap();
         insta::assert_snapshot!(text);
+    }
+
+    #[test]
+    fn a_run_on_a_gpu_is_graded_with_and_without_records() {
+        let mut record = Record::read(std::path::Path::new("tests/sample/record.json")).unwrap();
+        let mut point = point(activity(), None);
+        assert_eq!(watch_text(&record, &point), None);
+        record.run.device = "cuda".to_owned();
+        assert_eq!(watch_text(&record, &point), None, "the steps have a grade");
+        point.decode = None;
+        assert_eq!(
+            watch_text(&record, &point).unwrap(),
+            "Trust: limited. Nobody watched the GPU's clocks, power and other processes."
+        );
+        point.gpu = Some(GpuWatch {
+            sm_clock_mhz: Some(Range {
+                min: 1965,
+                median: 1980,
+                max: 1980,
+            }),
+            power_milliwatts: Some(Range {
+                min: 410_000,
+                median: 640_250,
+                max: 690_000,
+            }),
+            no_energy: Some("the window is short".to_owned()),
+            ..quiet()
+        });
+        assert_eq!(
+            watch_text(&record, &point).unwrap(),
+            "GPU while the point ran: 40 samples; multiprocessor clock 1980 MHz (1965 to 1980); power 640.2 W (410.0 to\n690.0); \
+             nothing held the clocks down; no energy: the window is short.\nTrust: good."
+        );
     }
 
     #[test]
