@@ -61,6 +61,8 @@ pub(crate) fn open(
             config_overrides: args.json_model_override_args.clone(),
             tokenizer_path: args.tokenizer_path.clone(),
             skip_tokenizer,
+            // The kernels of an emulated device run on the CPU, slower than what makes weights there.
+            dummy_on_device: gpu.as_ref().is_some_and(|gpu| !gpu.is_emulated()),
         },
         &cpu,
         bar,

@@ -1,5 +1,6 @@
 //! A batch as a step's kernels see it: flat arrays of integers, laid out on the host and copied to the device.
 
+use stepscope_kernels::advance::Tables;
 use stepscope_kernels::{AttentionBatch, Backend};
 use stepscope_profiler::StepKind;
 
@@ -17,6 +18,8 @@ pub(crate) struct StepIndices<B: Backend> {
     pub(crate) kv_len: B::Indices,
     pub(crate) page_table: B::Indices,
     pub(crate) last_rows: B::Indices,
+    /// Of each request that begins a page in a decode step, that page.
+    pub(crate) new_pages: B::Indices,
 }
 
 impl<B: Backend> StepIndices<B> {
@@ -34,25 +37,55 @@ impl<B: Backend> StepIndices<B> {
             kv_len: backend.indices(requests)?,
             page_table: backend.indices(requests * pages)?,
             last_rows: backend.indices(requests)?,
+            new_pages: backend.indices(requests)?,
         })
     }
 
-    pub(crate) fn write(
+    /// Copies a chunk of a prefill.
+    pub(crate) fn write(&mut self, backend: &B, host: &HostBatch) -> Result<(), Error> {
+        backend.write_indices(&mut self.ids, &host.ids)?;
+        backend.write_indices(&mut self.positions, &host.positions)?;
+        backend.write_indices(&mut self.slots, &host.slots)?;
+        self.write_tables(backend, host)
+    }
+
+    /// Copies what a decode step needs: the pages that requests begin, and, unless the step before left them there, the tables
+    /// as they were before this step.
+    pub(crate) fn write_decode(
         &mut self,
         backend: &B,
         host: &HostBatch,
-        with_ids: bool,
+        has_tables: bool,
     ) -> Result<(), Error> {
-        if with_ids {
-            backend.write_indices(&mut self.ids, &host.ids)?;
+        if !has_tables {
+            self.write_tables(backend, host)?;
         }
-        backend.write_indices(&mut self.positions, &host.positions)?;
-        backend.write_indices(&mut self.slots, &host.slots)?;
+        if host.begun > 0 {
+            backend.write_indices(&mut self.new_pages, &host.begun_pages)?;
+        }
+        Ok(())
+    }
+
+    fn write_tables(&mut self, backend: &B, host: &HostBatch) -> Result<(), Error> {
         backend.write_indices(&mut self.query_start, &host.query_start)?;
         backend.write_indices(&mut self.kv_len, &host.kv_len)?;
         backend.write_indices(&mut self.page_table, &host.page_table)?;
         backend.write_indices(&mut self.last_rows, &host.last_rows)?;
         Ok(())
+    }
+
+    /// What a decode step moves on by a position.
+    pub(crate) fn tables(&mut self, host: &HostBatch, page_size: usize) -> Tables<'_, B::Indices> {
+        Tables {
+            kv_len: &mut self.kv_len,
+            page_table: &mut self.page_table,
+            positions: &mut self.positions,
+            slots: &mut self.slots,
+            new_pages: &self.new_pages,
+            requests: host.lengths.len(),
+            max_pages: host.max_pages,
+            page_size,
+        }
     }
 }
 
@@ -71,6 +104,10 @@ pub(crate) struct HostBatch {
     pub(crate) last_rows: Vec<i32>,
     /// `(query_len, kv_len)` per request.
     pub(crate) lengths: Vec<(usize, usize)>,
+    /// Of each request of a decode step the page that it begins, if it begins one.
+    pub(crate) begun_pages: Vec<i32>,
+    /// How many begin one.
+    pub(crate) begun: usize,
     pub(crate) new_pages: Vec<u32>,
     pub(crate) new_slots: Vec<i32>,
 }
@@ -86,6 +123,8 @@ impl HostBatch {
         self.page_table.clear();
         self.last_rows.clear();
         self.lengths.clear();
+        self.begun_pages.clear();
+        self.begun = 0;
         self.kv_len_bound = None;
     }
 
@@ -101,8 +140,38 @@ impl HostBatch {
         self.positions.extend((start..end).map(|p| p as i32));
         self.slots.extend_from_slice(&row[start..end]);
         self.query_start.push(self.positions.len() as i32);
-        self.kv_len.push(end as i32);
         self.lengths.push((count, end));
+        self.push_tables(row, end, page_size);
+    }
+
+    /// Adds a request of a decode step that has `len` positions, and whose new one has its slot in `row` already; with what tells
+    /// of the positions before, unless the device has that.
+    pub(crate) fn push_decode(
+        &mut self,
+        row: &[i32],
+        len: usize,
+        page_size: usize,
+        has_tables: bool,
+    ) {
+        self.last_rows.push(self.lengths.len() as i32);
+        self.lengths.push((1, len + 1));
+        let begins = len.is_multiple_of(page_size);
+        self.begun += usize::from(begins);
+        let page = if begins {
+            row[len] / page_size as i32
+        } else {
+            0
+        };
+        self.begun_pages.push(page);
+        if !has_tables {
+            self.query_start.push(self.lengths.len() as i32);
+            self.push_tables(row, len, page_size);
+        }
+    }
+
+    /// A request's length, and the pages of its `end` positions.
+    fn push_tables(&mut self, row: &[i32], end: usize, page_size: usize) {
+        self.kv_len.push(end as i32);
         let pages = self.page_table.len();
         self.page_table.extend(
             row[..end]
@@ -116,7 +185,6 @@ impl HostBatch {
     /// Decode steps of `requests` requests of `len` positions, as far as launches depend on them.
     pub(crate) fn of_decode(requests: usize, len: usize, max_pages: usize) -> HostBatch {
         HostBatch {
-            positions: vec![0; requests],
             last_rows: vec![0; requests],
             lengths: vec![(1, len); requests],
             max_pages,
@@ -153,7 +221,7 @@ impl HostBatch {
     ) -> AttentionBatch<'a, B::Indices> {
         AttentionBatch {
             requests: self.lengths.len(),
-            tokens: self.positions.len(),
+            tokens: self.lengths.iter().map(|l| l.0).sum(),
             max_query_len: self.lengths.iter().map(|l| l.0).max().unwrap_or(0),
             max_kv_len: self
                 .kv_len_bound

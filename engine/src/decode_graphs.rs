@@ -1,6 +1,6 @@
 //! Decode steps as recorded graphs.
 //!
-//! A graph holds the forward pass of a decode step: all layers, and the logits. What differs from step to step lies in
+//! A graph holds a decode step but for sampling: the tables go on by a position, then all layers, and the logits. What differs from step to step lies in
 //! buffers, so that one graph serves all steps of a batch size, as long as no launch depends on how long the requests are.
 //! One does: decode attention cuts long requests into ranges, more of them the longer they are. So lengths are rounded up
 //! to powers of two, and there is a graph for each. Steps that replay no graph use the rounded length too: the results are
@@ -10,12 +10,12 @@
 
 use std::collections::HashMap;
 
-use stepscope_kernels::Backend;
+use stepscope_kernels::{Backend, advance};
 use stepscope_profiler::{Level, Operation, Phase, Recorder, StepKind};
 
 use crate::Error;
 use crate::batch::{HostBatch, StepIndices};
-use crate::forward::{Buffers, Chunk, Forward};
+use crate::forward::{Buffers, Chunk, Forward, work};
 
 /// Requests of up to this many positions share a graph: attention does not cut them.
 const SHORTEST_BOUND: usize = 128;
@@ -27,6 +27,25 @@ pub(crate) fn kv_len_bound(len: usize, longest: usize) -> usize {
         .min(longest.max(len))
 }
 
+/// A decode step but for sampling, of a batch whose tables lie on the device as the step before left them.
+///
+/// # Errors
+/// When an operation fails.
+pub(crate) fn decode_pass<B: Backend>(
+    forward: &Forward<B>,
+    host: &HostBatch,
+    indices: &mut StepIndices<B>,
+    page_size: usize,
+    kv: &mut B::KvPool,
+    buffers: &mut Buffers<B>,
+    recorder: &mut Recorder,
+) -> Result<(), Error> {
+    forward.advance(indices.tables(host, page_size), host.begun, recorder)?;
+    let chunk = host.chunk(StepKind::Decode, indices, page_size, 0);
+    forward.layers(&chunk, kv, buffers, recorder)?;
+    forward.logits(host.lengths.len(), buffers, recorder)
+}
+
 /// A recorded forward pass.
 #[derive(Debug)]
 pub(crate) struct DecodeGraph<B: Backend> {
@@ -36,16 +55,19 @@ pub(crate) struct DecodeGraph<B: Backend> {
 }
 
 impl<B: Backend> DecodeGraph<B> {
-    /// Its operations, for a step whose requests are as long as those of `chunk`.
+    /// Its operations, for a step whose requests are as long as those of `chunk`, and of which `begun` begin a page.
     pub(crate) fn operations<'a>(
         &'a self,
         forward: &Forward<B>,
         chunk: &Chunk<'_, B>,
+        begun: usize,
     ) -> impl Iterator<Item = Operation> + 'a {
         let attention = forward.attention_work(chunk);
+        let advance = work(advance::cost(chunk.attention.requests, begun));
         self.operations.iter().map(move |operation| Operation {
             work: match operation.name.as_ref() {
                 Forward::<B>::ATTENTION => attention,
+                Forward::<B>::ADVANCE => advance,
                 _ => operation.work,
             },
             ..operation.clone()
@@ -78,7 +100,7 @@ impl<B: Backend> DecodeGraphs<B> {
         max_pages: usize,
         page_size: usize,
         forward: &Forward<B>,
-        indices: &StepIndices<B>,
+        indices: &mut StepIndices<B>,
         kv: &mut B::KvPool,
         buffers: &mut Buffers<B>,
     ) -> Result<(), Error> {
@@ -92,9 +114,7 @@ impl<B: Backend> DecodeGraphs<B> {
         let mut work = || {
             recorder.begin_step(StepKind::Decode, 0, requests);
             let done = recorder.phase(Phase::Forward, |recorder| {
-                let chunk = host.chunk(StepKind::Decode, indices, page_size, 0);
-                forward.layers(&chunk, kv, buffers, recorder)?;
-                forward.logits(requests, buffers, recorder)
+                decode_pass(forward, &host, indices, page_size, kv, buffers, recorder)
             });
             operations = recorder.end_step().operations;
             done.map_err(|error| {

@@ -1,8 +1,9 @@
 //! The forward pass, written once over the operations of `stepscope-kernels`.
 
+use stepscope_kernels::advance::Tables;
 use stepscope_kernels::{
-    AttentionBatch, Backend, Cost, DType, attention_decode, attention_prefill, embedding, gemm,
-    logits, rms_norm, rope_kv, silu_mul,
+    AttentionBatch, Backend, Cost, DType, advance, attention_decode, attention_prefill, embedding,
+    gemm, logits, rms_norm, rope_kv, silu_mul,
 };
 use stepscope_profiler::{Recorder, StepKind, Work};
 
@@ -105,8 +106,25 @@ pub(crate) struct Forward<B: Backend> {
 }
 
 impl<B: Backend> Forward<B> {
-    /// The name of the one operation whose work depends on how long requests are.
+    /// The name of the one operation of the layers whose work depends on how long requests are.
     pub(crate) const ATTENTION: &'static str = "attention";
+    /// The name of the operation whose work depends on how many requests begin a page.
+    pub(crate) const ADVANCE: &'static str = "advance";
+
+    /// Moves the tables of a decode batch on by a position, of which its step then is. `begun` requests begin a page.
+    ///
+    /// # Errors
+    /// When the operation fails.
+    pub(crate) fn advance(
+        &self,
+        tables: Tables<'_, B::Indices>,
+        begun: usize,
+        recorder: &mut Recorder,
+    ) -> Result<(), Error> {
+        let work = work(advance::cost(tables.requests, begun));
+        recorder.operation(Self::ADVANCE, None, work, || self.backend.advance(tables))?;
+        Ok(())
+    }
 
     /// Takes a chunk's tokens through all layers, and the hidden states of its last tokens to `buffers.last`.
     ///

@@ -7,7 +7,7 @@ use stepscope_profiler::{Clock, Launch, Level, Phase, Recorder, Step, StepKind, 
 
 use crate::Error;
 use crate::batch::{HostBatch, StepIndices, chunks};
-use crate::decode_graphs::{DecodeGraphs, kv_len_bound};
+use crate::decode_graphs::{DecodeGraphs, decode_pass, kv_len_bound};
 use crate::device_model::{DeviceModel, qkv_layout};
 use crate::forward::{Buffers, Forward, work};
 use crate::model::Model;
@@ -28,7 +28,7 @@ pub struct Runner<B: Backend> {
     indices: StepIndices<B>,
     host: HostBatch,
     chunk_tokens: usize,
-    /// Rows of the page table are this long in decode steps of a device with graphs, which know the length.
+    /// Rows of the page table are this long in decode steps: graphs know the length, and from step to step they stay where they are.
     pages_per_request: usize,
     sampling: SamplingParams,
     recorder: Recorder,
@@ -38,6 +38,10 @@ pub struct Runner<B: Backend> {
     counts: Counts,
     /// Graphs of decode steps, where they are wanted and can be had.
     graphs: Option<DecodeGraphs<B>>,
+    /// Batches so far.
+    batches: u64,
+    /// The batch whose tables lie on the device as its last decode step left them.
+    on_device: Option<u64>,
 }
 
 /// Tells what the device's kernels did.
@@ -52,6 +56,8 @@ impl fmt::Debug for Counts {
 /// A running batch. It holds rows and pages of its [`Runner`] until [`Runner::release`] or [`Runner::clear`].
 #[derive(Debug)]
 pub struct Batch {
+    /// Which it is of its runner's.
+    number: u64,
     requests: Vec<Request>,
     prefills: usize,
     decodes: usize,
@@ -152,6 +158,8 @@ impl<B: Backend> Runner<B> {
             watch: instruments.watch,
             counts: Counts(instruments.counts),
             graphs,
+            batches: 0,
+            on_device: None,
         })
     }
 
@@ -262,7 +270,9 @@ impl<B: Backend> Runner<B> {
             .into_iter()
             .map(|row| Request { row, len: 0 })
             .collect();
+        self.batches += 1;
         let mut batch = Batch {
+            number: self.batches,
             requests,
             prefills: 0,
             decodes: 0,
@@ -310,6 +320,8 @@ impl<B: Backend> Runner<B> {
         let kv_len_bound = self.record_graph(batch)?;
         self.begin(StepKind::Decode, batch.decodes, batch.len())?;
         self.allocate(batch, |_| 1)?;
+        // Whatever fails from here on, the tables are nobody's then.
+        let has_tables = self.on_device.take() == Some(batch.number);
         let pages_per_request = self.pages_per_request;
         let Runner {
             recorder,
@@ -322,25 +334,21 @@ impl<B: Backend> Runner<B> {
         } = self;
         recorder.phase(Phase::Prepare, |_| {
             let page_size = kv_allocator.page_size();
-            let longest = batch.requests.iter().map(|r| r.len).max().unwrap_or(0);
             host.clear_chunk();
             host.kv_len_bound = kv_len_bound;
-            host.max_pages = match kv_len_bound {
-                Some(_) => pages_per_request,
-                None => longest.div_ceil(page_size),
-            };
-            for (index, request) in batch.requests.iter().enumerate() {
-                host.push_request(token_pool.row(&request.row), request.len - 1, 1, page_size);
-                host.last_rows.push(index as i32);
+            host.max_pages = pages_per_request;
+            for request in &batch.requests {
+                let row = token_pool.row(&request.row);
+                host.push_decode(row, request.len - 1, page_size, has_tables);
             }
-            indices.write(&forward.backend, host, false)
+            indices.write_decode(&forward.backend, host, has_tables)
         })?;
         if !self.replay_graph(batch.len(), kv_len_bound)? {
-            self.run_chunk(StepKind::Decode, 0)?;
-            self.run_logits(batch.len())?;
+            self.run_decode()?;
         }
         let step = self.finish(batch.len(), 1 + batch.decodes as u64)?;
         batch.decodes += 1;
+        self.on_device = Some(batch.number);
         Ok(step)
     }
 
@@ -474,6 +482,7 @@ impl<B: Backend> Runner<B> {
     }
 
     fn run_extend(&mut self, batch: &mut Batch, tokens: &[&[u32]]) -> Result<Step, Error> {
+        self.on_device = None;
         let before: Vec<usize> = batch.requests.iter().map(|r| r.len).collect();
         self.allocate(batch, |i| tokens[i].len())?;
         let new_lens: Vec<usize> = tokens.iter().map(|t| t.len()).collect();
@@ -502,9 +511,9 @@ impl<B: Backend> Runner<B> {
                         host.last_rows.push(host.positions.len() as i32 - 1);
                     }
                 }
-                indices.write(&forward.backend, host, true)
+                indices.write(&forward.backend, host)
             })?;
-            self.run_chunk(StepKind::Prefill, finished)?;
+            self.run_chunk(finished)?;
             finished += self.host.last_rows.len();
         }
         self.run_logits(batch.len())?;
@@ -513,8 +522,26 @@ impl<B: Backend> Runner<B> {
         Ok(step)
     }
 
-    /// Takes the prepared chunk through the layers.
-    fn run_chunk(&mut self, kind: StepKind, last_first: usize) -> Result<(), Error> {
+    /// Runs the prepared decode step, but for sampling.
+    fn run_decode(&mut self) -> Result<(), Error> {
+        let Runner {
+            recorder,
+            host,
+            indices,
+            forward,
+            kv,
+            buffers,
+            kv_allocator,
+            ..
+        } = self;
+        let page_size = kv_allocator.page_size();
+        recorder.phase(Phase::Forward, |recorder| {
+            decode_pass(forward, host, indices, page_size, kv, buffers, recorder)
+        })
+    }
+
+    /// Takes the prepared chunk of a prefill through the layers.
+    fn run_chunk(&mut self, last_first: usize) -> Result<(), Error> {
         let Runner {
             recorder,
             host,
@@ -526,7 +553,8 @@ impl<B: Backend> Runner<B> {
             ..
         } = self;
         recorder.phase(Phase::Forward, |recorder| {
-            let chunk = host.chunk(kind, indices, kv_allocator.page_size(), last_first);
+            let page_size = kv_allocator.page_size();
+            let chunk = host.chunk(StepKind::Prefill, indices, page_size, last_first);
             forward.layers(&chunk, kv, buffers, recorder)
         })
     }
@@ -569,7 +597,7 @@ impl<B: Backend> Runner<B> {
                 self.pages_per_request,
                 self.kv_allocator.page_size(),
                 &self.forward,
-                &self.indices,
+                &mut self.indices,
                 &mut self.kv,
                 &mut self.buffers,
             )?;
@@ -596,7 +624,7 @@ impl<B: Backend> Runner<B> {
         recorder.phase(Phase::Forward, |recorder| {
             // Everything it was recorded with is made with this runner and goes with it.
             forward.backend.replay(&graph.graph)?;
-            recorder.replayed(graph.operations(forward, &chunk));
+            recorder.replayed(graph.operations(forward, &chunk, host.begun));
             Ok::<(), Error>(())
         })?;
         Ok(true)
@@ -636,3 +664,6 @@ impl<B: Backend> Runner<B> {
         Ok(step)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,7 +13,7 @@ use stepscope_device::nvrtc::Compiler;
 use stepscope_emulator::check::Checks;
 use stepscope_emulator::driver::{Configuration, LaunchReport, configure, symbol, take_reports};
 use stepscope_engine::generate::Generated;
-use stepscope_engine::model::Model;
+use stepscope_engine::model::{LoadFormat, LoadOptions, Model, NoProgress, load};
 use stepscope_engine::reference::{Reference, margin};
 use stepscope_engine::{Instruments, Runner, RunnerOptions};
 use stepscope_kernels::cuda::Cuda;
@@ -141,6 +141,43 @@ fn tokens_are_the_cpu_device_s() {
                 }
             }
         }
+    }
+}
+
+/// Dummy weights that kernels make on the device are those that the host would have copied there, bit for bit.
+#[test]
+fn dummy_weights_of_the_device_give_the_same_logits() {
+    let Some((driver, _guard)) = driver() else {
+        return;
+    };
+    let overrides = r#"{"num_hidden_layers": 2, "vocab_size": 96, "hidden_size": 64, "intermediate_size": 80,
+        "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 64}"#;
+    for dtype in [DType::BF16, DType::F16] {
+        let mut all = Vec::new();
+        for dummy_on_device in [false, true] {
+            let options = LoadOptions {
+                model: "qwen3-0.6b".to_owned(),
+                format: LoadFormat::Dummy,
+                dtype: Some(dtype),
+                config_overrides: serde_json::from_str(overrides).unwrap(),
+                skip_tokenizer: true,
+                dummy_on_device,
+                ..LoadOptions::default()
+            };
+            let model = load(&options, &Cpu::new(Some(2)).unwrap(), &NoProgress).unwrap();
+            assert_eq!(model.weights.is_none(), dummy_on_device);
+            let mut runner = runner(&driver, &model, &RunnerOptions::small(1, 24));
+            let made = take_reports(0);
+            let made = made.iter().filter(|r| r.kernel.contains("dummy_weights"));
+            // Of each layer Q, K, V, O, gate, up and down; and the embedding, which is the output matrix too.
+            assert_eq!(made.count(), if dummy_on_device { 15 } else { 0 });
+            let (batch, step) = runner.prefill(&[&[1, 2, 3, 4, 5]]).unwrap();
+            assert_eq!(step.findings, []);
+            let logits = runner.logits(&batch).unwrap();
+            all.push(logits.iter().map(|x| x.to_bits()).collect::<Vec<u32>>());
+        }
+        assert!(all[0].iter().any(|&bits| bits << 1 != 0));
+        assert_eq!(all[0], all[1], "{dtype}");
     }
 }
 

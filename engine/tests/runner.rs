@@ -8,6 +8,10 @@ use stepscope_kernels::Cpu;
 use stepscope_profiler::Phase;
 
 fn dummy() -> Model {
+    dummy_made(false)
+}
+
+fn dummy_made(dummy_on_device: bool) -> Model {
     let overrides = r#"{"num_hidden_layers": 2, "vocab_size": 128, "hidden_size": 64, "intermediate_size": 96,
         "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 32}"#;
     let options = LoadOptions {
@@ -15,6 +19,7 @@ fn dummy() -> Model {
         format: LoadFormat::Dummy,
         config_overrides: serde_json::from_str(overrides).unwrap(),
         skip_tokenizer: true,
+        dummy_on_device,
         ..LoadOptions::default()
     };
     load(&options, &Cpu::new(Some(1)).unwrap(), &NoProgress).unwrap()
@@ -43,6 +48,21 @@ fn the_phases_of_a_step_come_in_order_and_add_up() {
             assert!(pair[0].start_ns + pair[0].duration_ns <= pair[1].start_ns);
         }
     }
+}
+
+/// A model without weights gets the very ones that it would have been loaded with.
+#[test]
+fn dummy_weights_that_the_device_makes_are_those_of_the_host() {
+    let logits = [false, true].map(|dummy_on_device| {
+        let model = dummy_made(dummy_on_device);
+        assert_eq!(model.weights.is_none(), dummy_on_device);
+        let options = RunnerOptions::small(2, 32);
+        let mut runner = Runner::new(Cpu::new(Some(2)).unwrap(), &model, &options).unwrap();
+        let (batch, _) = runner.prefill(&[&[1, 2, 3], &[4; 17]]).unwrap();
+        runner.logits(&batch).unwrap()
+    });
+    assert!(logits[0].iter().any(|&x| x != 0.0));
+    assert_eq!(logits[0], logits[1]);
 }
 
 #[test]

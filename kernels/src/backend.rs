@@ -2,8 +2,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
+use crate::advance::Tables;
 use crate::sample::SamplingParams;
-use crate::{DType, Error, HostTensor};
+use crate::{DType, Error, HostTensor, dummy_weights};
 
 /// The name of the kernel that an operation ran, as records and tables show it.
 pub type Kernel = &'static str;
@@ -94,6 +95,11 @@ pub trait Backend: fmt::Debug {
     fn indices(&self, len: usize) -> Result<Self::Indices, Error>;
     /// A matrix whose rows are those of `blocks`, one block under the other (all with the same columns and data type).
     fn matrix(&self, blocks: &[HostTensor]) -> Result<Self::Matrix, Error>;
+    /// A matrix of [`crate::dummy_weights`]: parameters `[rows, cols]` under one another, all with the same columns, as they are
+    /// where a host stores them as `dtype`.
+    fn dummy_matrix(&self, dtype: DType, blocks: &[[usize; 2]]) -> Result<Self::Matrix, Error> {
+        self.matrix(&dummy_weights::blocks_here(dtype, blocks)?)
+    }
     /// A vector that holds `blocks` end to end.
     fn vector(&self, blocks: &[HostTensor]) -> Result<Self::Vector, Error>;
     /// The rotation of position `p` and pair `i` is `p * inverse_frequencies[i]`, for `positions` positions.
@@ -149,6 +155,9 @@ pub trait Backend: fmt::Debug {
     /// # Errors
     /// The device refused.
     fn replay(&self, graph: &Self::Graph) -> Result<(), Error>;
+
+    /// [`crate::advance`]: each request of a decode batch gets a position more, of which the tables then tell.
+    fn advance(&self, tables: Tables<'_, Self::Indices>) -> Result<Kernel, Error>;
 
     /// [`crate::embedding`]: row `ids[t]` of `table` into row `t` of `out` `[tokens, cols]`.
     fn embedding(

@@ -124,14 +124,14 @@ fn rows(plan: &Plan, report: &LaunchReport) -> Vec<Row> {
             name: "FLOPs of tensor cores",
             counted: counters.tensor_flops,
             expected: Some(expected.tensor_flops),
-            cost: Some(cost.flops),
+            cost: Some(expected.useful_tensor_flops()),
         });
     }
     rows.push(Row {
         name: "FLOPs of other units",
         counted: counters.f32_flops,
-        expected: expected.float_flops,
-        cost: (!on_tensor_cores).then_some(cost.flops),
+        expected: Some(expected.float_flops),
+        cost: Some(cost.flops - expected.useful_tensor_flops()),
     });
     rows.push(Row {
         name: "bytes, each sector once",
@@ -139,6 +139,15 @@ fn rows(plan: &Plan, report: &LaunchReport) -> Vec<Row> {
         expected: Some(expected.bytes),
         cost: Some(cost.bytes()),
     });
+    if let Some(scattered) = expected.scattered_sectors {
+        let sectors = counters.global_load_sectors + counters.global_store_sectors;
+        rows.push(Row {
+            name: "sectors beyond the fewest",
+            counted: sectors - counters.global_ideal_sectors,
+            expected: Some(scattered),
+            cost: None,
+        });
+    }
     rows
 }
 

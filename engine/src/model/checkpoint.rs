@@ -48,10 +48,21 @@ pub(crate) struct StoredTensor<'a> {
 
 /// The weights of a model, and how they came to be in memory.
 #[derive(Debug)]
-pub(crate) struct Loaded {
-    pub(crate) weights: Weights,
+pub(crate) struct Loaded<W = Weights> {
+    pub(crate) weights: W,
     pub(crate) weight_bytes: u64,
     pub(crate) mapped_bytes: u64,
+}
+
+impl Loaded {
+    /// The same, where there might be none.
+    pub(crate) fn held(self) -> Loaded<Option<Weights>> {
+        Loaded {
+            weights: Some(self.weights),
+            weight_bytes: self.weight_bytes,
+            mapped_bytes: self.mapped_bytes,
+        }
+    }
 }
 
 /// Loads what `config` asks for, stored as `dtype`. All tensors are checked before the first is read.

@@ -97,6 +97,8 @@ pub struct LoadOptions {
     pub tokenizer_path: Option<PathBuf>,
     /// Load no tokenizer.
     pub skip_tokenizer: bool,
+    /// Make no dummy weights: the device makes the same ones in its own memory. Weights of a checkpoint are loaded all the same.
+    pub dummy_on_device: bool,
 }
 
 impl LoadOptions {
@@ -138,8 +140,8 @@ pub struct Model {
     pub config: ModelConfig,
     /// How its weights are stored.
     pub dtype: DType,
-    /// Its weights.
-    pub weights: Weights,
+    /// Its weights; `None` where the device is to make dummy ones.
+    pub weights: Option<Weights>,
     /// Its tokenizer, where one was found and wanted.
     pub tokenizer: Option<Tokenizer>,
     /// Where the weights came from; never [`LoadFormat::Auto`].
@@ -212,7 +214,7 @@ fn load_folder(
         LoadFormat::Dummy => {
             let dtype = options.dtype_for(config.dtype);
             (
-                dummy(&config, dtype, cpu, progress)?,
+                dummy(&config, dtype, options, cpu, progress)?,
                 dtype,
                 LoadFormat::Dummy,
             )
@@ -228,7 +230,7 @@ fn load_folder(
             let dtype = options.dtype_for(config.dtype);
             files = checkpoint.paths();
             (
-                load_weights(&config, dtype, &checkpoint, progress)?,
+                load_weights(&config, dtype, &checkpoint, progress)?.held(),
                 dtype,
                 LoadFormat::Safetensors,
             )
@@ -260,12 +262,12 @@ fn load_gguf(
     let dtype = options.dtype_for(config.dtype);
     let (loaded, load_format, files) = match options.format {
         LoadFormat::Dummy => (
-            dummy(&config, dtype, cpu, progress)?,
+            dummy(&config, dtype, options, cpu, progress)?,
             LoadFormat::Dummy,
             Vec::new(),
         ),
         _ => (
-            load_weights(&config, dtype, &checkpoint, progress)?,
+            load_weights(&config, dtype, &checkpoint, progress)?.held(),
             LoadFormat::Gguf,
             vec![path.to_owned()],
         ),
@@ -293,7 +295,7 @@ fn load_shape(
         &options.config_overrides,
     )?;
     let dtype = options.dtype_for(config.dtype);
-    let loaded = dummy(&config, dtype, cpu, progress)?;
+    let loaded = dummy(&config, dtype, options, cpu, progress)?;
     let name = shape.name.to_owned();
     Ok(model(
         name,
@@ -310,7 +312,7 @@ fn model(
     name: String,
     config: ModelConfig,
     dtype: DType,
-    loaded: Loaded,
+    loaded: Loaded<Option<Weights>>,
     tokenizer: Option<Tokenizer>,
     load_format: LoadFormat,
     files: Vec<PathBuf>,
@@ -332,11 +334,20 @@ fn model(
 fn dummy(
     config: &ModelConfig,
     dtype: DType,
+    options: &LoadOptions,
     cpu: &Cpu,
     progress: &dyn Progress,
-) -> Result<Loaded, Error> {
+) -> Result<Loaded<Option<Weights>>, Error> {
     let bytes_of = |shape: &[usize]| (shape.iter().product::<usize>() * dtype.size()) as u64;
     let weight_bytes = config.parameters() * dtype.size() as u64;
+    let loaded = |weights| Loaded {
+        weights,
+        weight_bytes,
+        mapped_bytes: 0,
+    };
+    if options.dummy_on_device {
+        return Ok(loaded(None));
+    }
     memory::require(weight_bytes, "the weights")?;
     progress.begin("making dummy weights", weight_bytes);
     let weights = Weights::build(config, |id| {
@@ -346,11 +357,7 @@ fn dummy(
         Ok(tensor)
     });
     progress.finish();
-    Ok(Loaded {
-        weights: weights?,
-        weight_bytes,
-        mapped_bytes: 0,
-    })
+    Ok(loaded(Some(weights?)))
 }
 
 /// The tokens that end a text are also, and for chat models only, in `generation_config.json`.

@@ -5,66 +5,66 @@ use stepscope_kernels::HostTensor;
 use super::ModelConfig;
 use crate::error::Error;
 
-/// One decoder layer. Matrices are `[out, in]`, as a checkpoint holds them.
+/// One decoder layer, each weight a `T`. Matrices are `[out, in]`, as a checkpoint holds them.
 #[derive(Debug)]
-pub struct LayerWeights {
+pub struct LayerWeights<T = HostTensor> {
     /// `[hidden]`.
-    pub input_norm: HostTensor,
+    pub input_norm: T,
     /// `[heads * head_dim, hidden]`.
-    pub q: HostTensor,
+    pub q: T,
     /// `[kv_heads * head_dim, hidden]`.
-    pub k: HostTensor,
+    pub k: T,
     /// `[kv_heads * head_dim, hidden]`.
-    pub v: HostTensor,
+    pub v: T,
     /// `[heads * head_dim]`.
-    pub q_bias: Option<HostTensor>,
+    pub q_bias: Option<T>,
     /// `[kv_heads * head_dim]`.
-    pub k_bias: Option<HostTensor>,
+    pub k_bias: Option<T>,
     /// `[kv_heads * head_dim]`.
-    pub v_bias: Option<HostTensor>,
+    pub v_bias: Option<T>,
     /// `[head_dim]` (Qwen3).
-    pub q_norm: Option<HostTensor>,
+    pub q_norm: Option<T>,
     /// `[head_dim]` (Qwen3).
-    pub k_norm: Option<HostTensor>,
+    pub k_norm: Option<T>,
     /// `[hidden, heads * head_dim]`.
-    pub o: HostTensor,
+    pub o: T,
     /// `[hidden]`.
-    pub o_bias: Option<HostTensor>,
+    pub o_bias: Option<T>,
     /// `[hidden]`.
-    pub post_attention_norm: HostTensor,
+    pub post_attention_norm: T,
     /// `[intermediate, hidden]`.
-    pub gate: HostTensor,
+    pub gate: T,
     /// `[intermediate, hidden]`.
-    pub up: HostTensor,
+    pub up: T,
     /// `[hidden, intermediate]`.
-    pub down: HostTensor,
+    pub down: T,
     /// `[intermediate]`.
-    pub gate_bias: Option<HostTensor>,
+    pub gate_bias: Option<T>,
     /// `[intermediate]`.
-    pub up_bias: Option<HostTensor>,
+    pub up_bias: Option<T>,
     /// `[hidden]`.
-    pub down_bias: Option<HostTensor>,
+    pub down_bias: Option<T>,
 }
 
-/// All weights of a model.
+/// All weights of a model, each a `T`.
 #[derive(Debug)]
-pub struct Weights {
+pub struct Weights<T = HostTensor> {
     /// `[vocab, hidden]`.
-    pub embedding: HostTensor,
+    pub embedding: T,
     /// First layer first.
-    pub layers: Vec<LayerWeights>,
+    pub layers: Vec<LayerWeights<T>>,
     /// `[hidden]`.
-    pub final_norm: HostTensor,
+    pub final_norm: T,
     /// `[vocab, hidden]`; `None` when it is the embedding (tied).
-    pub lm_head: Option<HostTensor>,
+    pub lm_head: Option<T>,
 }
 
-impl Weights {
+impl<T> Weights<T> {
     /// The weights of a model of `config`, each made by `tensor`.
     pub(crate) fn build(
         config: &ModelConfig,
-        mut tensor: impl FnMut(TensorId) -> Result<HostTensor, Error>,
-    ) -> Result<Weights, Error> {
+        mut tensor: impl FnMut(TensorId) -> Result<T, Error>,
+    ) -> Result<Weights<T>, Error> {
         let mut get = |role, layer| tensor(TensorId { role, layer });
         let embedding = get(Role::Embedding, 0)?;
         let mut layers = Vec::new();

@@ -26,7 +26,7 @@ fn each_architecture_loads_mapped() {
         assert_eq!(model.mapped_bytes, model.weight_bytes);
         assert_eq!(model.weight_bytes, 2 * model.config.parameters());
         assert_weights(
-            &model.weights,
+            model.weights.as_ref().unwrap(),
             &read_safetensors(&model.files[0]),
             DType::BF16,
         );
@@ -44,7 +44,7 @@ fn another_dtype_is_converted() {
         })
         .unwrap();
         assert_eq!((model.dtype, model.mapped_bytes), (dtype, 0));
-        assert_weights(&model.weights, &stored, dtype);
+        assert_weights(model.weights.as_ref().unwrap(), &stored, dtype);
     }
 }
 
@@ -61,7 +61,7 @@ fn auto_stores_float32_as_float16_as_sglang_does() {
         let dir = folder(&config, &tensors);
         let model = try_load(&options(dir.path())).unwrap();
         assert_eq!((model.config.dtype, model.dtype), (DType::F32, DType::F16));
-        assert_weights(&model.weights, &tensors, DType::F16);
+        assert_weights(model.weights.as_ref().unwrap(), &tensors, DType::F16);
     }
 }
 
@@ -92,7 +92,7 @@ fn tensors_that_lie_crooked_are_copied() {
     fs::write(dir.path().join("model.safetensors"), crooked).unwrap();
     let model = try_load(&options(dir.path())).unwrap();
     assert_eq!(model.mapped_bytes, 0);
-    assert_weights(&model.weights, &tensors, DType::BF16);
+    assert_weights(model.weights.as_ref().unwrap(), &tensors, DType::BF16);
 }
 
 #[test]
@@ -104,11 +104,11 @@ fn tied_embeddings_win_over_a_stored_output_matrix() {
     );
     let mut config = tiny_config();
     let tied = try_load(&options(folder(&config, &tensors).path())).unwrap();
-    assert!(tied.weights.lm_head.is_none());
+    assert!(tied.weights.as_ref().unwrap().lm_head.is_none());
     config["tie_word_embeddings"] = json!(false);
     let untied = try_load(&options(folder(&config, &tensors).path())).unwrap();
-    assert_weights(&untied.weights, &tensors, DType::BF16);
-    assert!(untied.weights.lm_head.is_some());
+    assert_weights(untied.weights.as_ref().unwrap(), &tensors, DType::BF16);
+    assert!(untied.weights.as_ref().unwrap().lm_head.is_some());
     assert_eq!(untied.weight_bytes, tied.weight_bytes + 2 * 80);
 }
 
@@ -147,11 +147,19 @@ fn edit_index(dir: &Path, edit: impl FnOnce(&mut Value)) {
 fn shards_load_by_their_index_or_without_one() {
     let dir = sharded(&tiny_config(), &tiny_tensors());
     let model = try_load(&options(dir.path())).unwrap();
-    assert_weights(&model.weights, &tiny_tensors(), DType::BF16);
+    assert_weights(
+        model.weights.as_ref().unwrap(),
+        &tiny_tensors(),
+        DType::BF16,
+    );
     assert_eq!(model.files.len(), 2);
     fs::remove_file(dir.path().join("model.safetensors.index.json")).unwrap();
     let model = try_load(&options(dir.path())).unwrap();
-    assert_weights(&model.weights, &tiny_tensors(), DType::BF16);
+    assert_weights(
+        model.weights.as_ref().unwrap(),
+        &tiny_tensors(),
+        DType::BF16,
+    );
     assert_eq!(model.files.len(), 2);
 }
 
@@ -227,9 +235,9 @@ fn fewer_layers_leave_the_other_tensors_alone() {
         ..options(&dir)
     })
     .unwrap();
-    assert_eq!(model.weights.layers.len(), 1);
+    assert_eq!(model.weights.as_ref().unwrap().layers.len(), 1);
     assert_weights(
-        &model.weights,
+        model.weights.as_ref().unwrap(),
         &read_safetensors(&model.files[0]),
         DType::BF16,
     );
@@ -388,6 +396,8 @@ fn a_folder_without_weights() {
     assert!(
         model
             .weights
+            .as_ref()
+            .unwrap()
             .embedding
             .to_f32()
             .iter()
@@ -459,9 +469,12 @@ fn a_named_shape_loads_without_files() {
     .unwrap();
     assert_eq!(model.name, "qwen3-0.6b");
     assert_eq!(model.load_format, LoadFormat::Dummy);
-    assert_eq!(model.weights.layers.len(), 1);
-    assert_eq!(model.weights.embedding.shape(), [64, 1024]);
-    assert!(model.weights.layers[0].q_norm.is_some());
+    assert_eq!(model.weights.as_ref().unwrap().layers.len(), 1);
+    assert_eq!(
+        model.weights.as_ref().unwrap().embedding.shape(),
+        [64, 1024]
+    );
+    assert!(model.weights.as_ref().unwrap().layers[0].q_norm.is_some());
     assert!(model.tokenizer.is_none());
 }
 

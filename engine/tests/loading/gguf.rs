@@ -156,11 +156,11 @@ fn a_gguf_file_is_the_model_that_it_was_made_of() {
                 "{name}"
             );
             assert_eq!(model.load_format, LoadFormat::Gguf);
-            assert_weights(&model.weights, &tensors, auto);
+            assert_weights(model.weights.as_ref().unwrap(), &tensors, auto);
             let wide = load_bytes(&bytes, Some(DType::F32));
             match ggml_type {
                 F16 => {} // float16 cannot hold what bfloat16 can
-                _ => assert_weights(&wide.weights, &tensors, DType::F32),
+                _ => assert_weights(wide.weights.as_ref().unwrap(), &tensors, DType::F32),
             }
             let found = model.config;
             assert_eq!(found.architecture_name, config.architecture_name);
@@ -185,7 +185,7 @@ fn a_gguf_file_is_the_model_that_it_was_made_of() {
 fn plain_matrices_of_the_wanted_type_are_mapped() {
     let (config, tensors) = mini("mini-qwen3");
     let model = load_bytes(&convert(&config, &tensors, BF16).bytes(), None);
-    let matrices = named(&model.weights)
+    let matrices = named(model.weights.as_ref().unwrap())
         .into_iter()
         .filter(|(_, t)| t.shape().len() == 2);
     let bytes: u64 = matrices.map(|(_, t)| t.bytes().len() as u64).sum();
@@ -204,7 +204,7 @@ fn quantised_matrices_become_bfloat16() {
         (model.config.dtype, model.dtype, model.mapped_bytes),
         (DType::BF16, DType::BF16, 0)
     );
-    for (name, tensor) in named(&model.weights) {
+    for (name, tensor) in named(model.weights.as_ref().unwrap()) {
         let wanted = widen(&tensors[&name]);
         if tensor.shape().len() == 1 {
             assert_eq!(tensor.to_f32(), wanted, "{name}");
@@ -264,7 +264,7 @@ fn versions_alignments_and_spellings_that_are_right() {
         let mut file = file.clone();
         edit(&mut file);
         let model = load_bytes(&file.bytes(), None);
-        assert_weights(&model.weights, &tensors, DType::BF16);
+        assert_weights(model.weights.as_ref().unwrap(), &tensors, DType::BF16);
         model.config
     };
     check(&|file| file.version = 2);
@@ -314,7 +314,7 @@ fn attention_biases_are_found_and_put_in_order() {
     }
     let model = load_bytes(&convert(&config, &tensors, BF16).bytes(), None);
     assert!(model.config.qkv_bias && !model.config.o_bias);
-    assert_weights(&model.weights, &tensors, DType::BF16);
+    assert_weights(model.weights.as_ref().unwrap(), &tensors, DType::BF16);
 }
 
 #[test]
@@ -339,7 +339,7 @@ fn a_folder_that_holds_one_gguf_file_is_that_file() {
         config_overrides: overrides(json!({"num_hidden_layers": 1})),
         ..options.clone()
     };
-    assert_eq!(try_load(&fewer).unwrap().weights.layers.len(), 1);
+    assert_eq!(try_load(&fewer).unwrap().weights.unwrap().layers.len(), 1);
     fs::write(dir.path().join("other.gguf"), &bytes).unwrap();
     assert_eq!(
         load_error(dir.path(), &options),

@@ -32,7 +32,7 @@ fn checksum(values: Values<'_>) -> u64 {
 }
 
 fn sum_of(model: &Model, part: &str) -> u64 {
-    let of_part = named(&model.weights)
+    let of_part = named(model.weights.as_ref().unwrap())
         .into_iter()
         .filter(|(name, _)| name.ends_with(part));
     of_part.fold(0, |sum: u64, (_, tensor)| {

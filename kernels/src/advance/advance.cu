@@ -9,6 +9,9 @@
 //
 // What bounds it: latency. It stands for the copies of five arrays from the host: only new_pages comes from there, and only when a
 // request needs a page.
+//
+// Arrays of requests are read and written side by side. Entries of the page table are not, and cannot be: each is in its request's row,
+// so that an access to them takes a sector for each request (unless rows are shorter than a sector).
 #include "prelude.cuh"
 
 __global__ void __launch_bounds__(128)

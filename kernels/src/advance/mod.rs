@@ -9,42 +9,54 @@
 //!   kv_len[r] = position + 1
 //! ```
 //!
-//! What bounds it: latency. With it, positions, slots, lengths and page tables stay on the device from one decode step to the next;
-//! the host only says which page a request gets that needs one. No forward pass uses it yet.
+//! With it, positions, slots, lengths and page tables stay on the device from one decode step to the next; the host only says
+//! which page a request gets that needs one, and a graph of a step holds it as it holds the forward pass.
+//!
+//! What bounds it: latency. A request is a few integers.
 
 pub(crate) mod launch;
 
-use crate::Cost;
+use crate::{Cost, Kernel};
 
-/// The batch in host memory: as [`reference`] takes it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Tables {
+/// A decode batch's tables on a device whose integers are `I`.
+#[derive(Debug)]
+pub struct Tables<'a, I> {
     /// `[requests]`: positions that each request has.
-    pub kv_len: Vec<i32>,
+    pub kv_len: &'a mut I,
     /// `[requests, max_pages]`.
-    pub page_table: Vec<i32>,
+    pub page_table: &'a mut I,
     /// `[requests]`: of this step's tokens.
-    pub positions: Vec<i32>,
+    pub positions: &'a mut I,
     /// `[requests]`: of this step's tokens.
-    pub slots: Vec<i32>,
+    pub slots: &'a mut I,
+    /// `[requests]`: read where a request begins a page.
+    pub new_pages: &'a I,
+    /// Requests of the batch.
+    pub requests: usize,
+    /// Row length of `page_table`, in which each request's next page must lie.
+    pub max_pages: usize,
+    /// Slots per page.
+    pub page_size: usize,
 }
 
-/// Moves every request on by a position. `new_pages` `[requests]` is read where a request begins a page.
+/// Moves every request on by a position.
 ///
 /// # Panics
-/// When a slice is shorter than its shape, or a request's next page lies past its row.
-pub fn reference(tables: &mut Tables, new_pages: &[i32], max_pages: usize, page_size: usize) {
-    for (r, len) in tables.kv_len.iter_mut().enumerate() {
-        let position = *len as usize;
+/// When a buffer is shorter than its shape, or a request's next page lies past its row.
+pub fn reference(tables: Tables<'_, Vec<i32>>) -> Kernel {
+    let (max_pages, page_size) = (tables.max_pages, tables.page_size);
+    for r in 0..tables.requests {
+        let position = tables.kv_len[r] as usize;
         let pages = &mut tables.page_table[r * max_pages..(r + 1) * max_pages];
         let entry = &mut pages[position / page_size];
         if position.is_multiple_of(page_size) {
-            *entry = new_pages[r];
+            *entry = tables.new_pages[r];
         }
         tables.positions[r] = position as i32;
         tables.slots[r] = *entry * page_size as i32 + (position % page_size) as i32;
-        *len += 1;
+        tables.kv_len[r] += 1;
     }
+    "advance"
 }
 
 /// The work of `requests` of which `begin` begin a page: a length is read and written, position, slot and the table's entry come with
@@ -62,20 +74,23 @@ mod tests {
 
     #[test]
     fn a_page_is_taken_where_one_begins() {
-        let mut tables = Tables {
-            kv_len: vec![0, 3, 4],
-            page_table: vec![-1, -1, 7, -1, 5, -1],
-            positions: vec![-1; 3],
-            slots: vec![-1; 3],
-        };
-        reference(&mut tables, &[9, 90, 2], 2, 4);
-        let expected = Tables {
-            kv_len: vec![1, 4, 5],
-            page_table: vec![9, -1, 7, -1, 5, 2],
-            positions: vec![0, 3, 4],
-            slots: vec![36, 31, 8],
-        };
-        assert_eq!(tables, expected);
+        let [mut kv_len, mut positions, mut slots] = [vec![0, 3, 4], vec![-1; 3], vec![-1; 3]];
+        let mut page_table = vec![-1, -1, 7, -1, 5, -1];
+        let kernel = reference(Tables {
+            kv_len: &mut kv_len,
+            page_table: &mut page_table,
+            positions: &mut positions,
+            slots: &mut slots,
+            new_pages: &vec![9, 90, 2],
+            requests: 3,
+            max_pages: 2,
+            page_size: 4,
+        });
+        assert_eq!(kernel, "advance");
+        assert_eq!(kv_len, [1, 4, 5]);
+        assert_eq!(page_table, [9, -1, 7, -1, 5, 2]);
+        assert_eq!(positions, [0, 3, 4]);
+        assert_eq!(slots, [36, 31, 8]);
         assert_eq!(cost(3, 2).bytes(), 68);
     }
 }

@@ -16,6 +16,9 @@
 //   a block    merges its warps through shared memory: the largest maximum wins, the others' sums shrink to it
 //   merge      does the same with the ranges of a request, from float32 partial results (only if splits > 1)
 //
+// Every access takes as few sectors as its bytes need, but for two: the merge's look at a row's maxima, which lie right behind those
+// of the row before, so that `splits` floats may begin within a sector; and entries of page tables whose rows are not whole sectors.
+//
 // What bounds it: memory. K and V are read once for 16 query heads, 16 bytes a lane, into a ring that each warp owns: between
 // two tiles no warp waits for another. Slots of positions past the end may hold NaN: rows of zeros stand for them.
 #include "prelude.cuh"
@@ -55,8 +58,9 @@ __global__ void __launch_bounds__(WARPS *WARP)
     // Of each warp and row the largest score and the sum of weights.
     float *maxima = (float *)(q_shared + GROUP_ROWS * HEAD_DIM * 2), *weight_sums = maxima + WARPS * GROUP_ROWS;
     u32 q_tile = shared_address(q_shared), ring = shared_address(ring_shared);
-    u64 slot_width = (u64)kv_heads * HEAD_DIM, q_width = (u64)heads * HEAD_DIM, in_slot = (u64)kv_head * HEAD_DIM;
-    const T *q_row = qkv + request * (q_width + 2 * slot_width) + first_head * HEAD_DIM;
+    u32 slot_width = kv_heads * HEAD_DIM;
+    const T *q_row = qkv + (u64)request * (heads * HEAD_DIM + 2 * slot_width) + first_head * HEAD_DIM;
+    keys += kv_head * HEAD_DIM, values += kv_head * HEAD_DIM;
     if (warp == 0) {
         copy_tile<GROUP_ROWS, CHUNKS, WARP>(q_tile, lane, qkv, [&](u32 row) { return row < rows ? q_row + row * HEAD_DIM : nullptr; });
     }
@@ -73,7 +77,7 @@ __global__ void __launch_bounds__(WARPS *WARP)
             u32 k_tile = ring + stage * 2 * TILE_BYTES;
             auto row_of = [&](const T *pool, u32 row) {
                 int at = __shfl_sync(FULL_WARP, slot, row);
-                return at < 0 ? nullptr : pool + at * slot_width + in_slot;
+                return at < 0 ? nullptr : pool + (u64)at * slot_width;
             };
             copy_tile<TILE, CHUNKS, WARP>(k_tile, lane, keys, [&](u32 row) { return row_of(keys, row); });
             copy_tile<TILE, CHUNKS, WARP>(k_tile + TILE_BYTES, lane, values, [&](u32 row) { return row_of(values, row); });
@@ -179,10 +183,11 @@ __global__ void __launch_bounds__(WARPS *WARP)
                 x.x += y.x * shrink[w], x.y += y.y * shrink[w], x.z += y.z * shrink[w], x.w += y.w * shrink[w];
             }
             if (splits == 1) {
-                uint2 pairs = {pack<T>(x.x * inverse, x.y * inverse), pack<T>(x.z * inverse, x.w * inverse)};
-                *(uint2 *)(out + out_row * HEAD_DIM + column) = pairs;
+                T *to = out + out_row * HEAD_DIM + column;
+                store8_whole(to, pack<T>(x.x * inverse, x.y * inverse), pack<T>(x.z * inverse, x.w * inverse));
             } else {
-                *(float4 *)(partial + (out_row * splits + split) * HEAD_DIM + column) = x;
+                vec16 sums = {__float_as_uint(x.x), __float_as_uint(x.y), __float_as_uint(x.z), __float_as_uint(x.w)};
+                store16_whole(partial + (out_row * splits + split) * HEAD_DIM + column, sums);
             }
         }
         if (splits > 1 && lane == 0) {
@@ -234,8 +239,7 @@ __global__ void __launch_bounds__(MERGE_WARPS *WARP)
         u32 column = 4 * (step * WARP + lane);
         if (column < HEAD_DIM) {
             float4 x = sums[step];
-            uint2 pairs = {pack<T>(x.x * inverse, x.y * inverse), pack<T>(x.z * inverse, x.w * inverse)};
-            *(uint2 *)(out + row * HEAD_DIM + column) = pairs;
+            store8_whole(out + row * HEAD_DIM + column, pack<T>(x.x * inverse, x.y * inverse), pack<T>(x.z * inverse, x.w * inverse));
         }
     }
 }

@@ -1,11 +1,12 @@
 use std::convert::Infallible;
 
+use crate::advance::Tables;
 use crate::rope_kv::CpuRopeTable;
 use crate::sample::SamplingParams;
 use crate::{
     AttentionBatch, Backend, Cpu, CpuBuffer, CpuKvPool, CpuMatrix, DType, Error, HostTensor,
-    Kernel, QkvLayout, attention_decode, attention_prefill, embedding, gemm, logits, rms_norm,
-    rope_kv, sample, silu_mul,
+    Kernel, QkvLayout, advance, attention_decode, attention_prefill, embedding, gemm, logits,
+    rms_norm, rope_kv, sample, silu_mul,
 };
 
 impl Backend for Cpu {
@@ -85,6 +86,10 @@ impl Backend for Cpu {
 
     fn replay(&self, graph: &Infallible) -> Result<(), Error> {
         match *graph {}
+    }
+
+    fn advance(&self, tables: Tables<'_, Vec<i32>>) -> Result<Kernel, Error> {
+        Ok(advance::reference(tables))
     }
 
     fn embedding(

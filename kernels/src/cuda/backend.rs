@@ -5,10 +5,12 @@ use stepscope_device::driver::{DeviceBuffer, Graph, GraphExec, PinnedBuffer};
 
 use super::memory::widen;
 use super::{Cuda, CudaBuffer, CudaIndices, CudaKvPool, CudaMatrix, CudaRopeTable, CudaVector};
+use crate::advance::Tables;
 use crate::sample::SamplingParams;
 use crate::{
-    AttentionBatch, Backend, DType, Error, HostTensor, Kernel, QkvLayout, attention_decode,
-    attention_prefill, embedding, gemm, logits, rms_norm, rope_kv, sample, silu_mul,
+    AttentionBatch, Backend, DType, Error, HostTensor, Kernel, QkvLayout, advance,
+    attention_decode, attention_prefill, dummy_weights, embedding, gemm, logits, rms_norm, rope_kv,
+    sample, silu_mul,
 };
 
 /// Recorded operations, ready to be repeated.
@@ -47,6 +49,17 @@ impl Backend for Cuda {
 
     fn matrix(&self, blocks: &[HostTensor]) -> Result<CudaMatrix, Error> {
         self.new_matrix(blocks)
+    }
+
+    fn dummy_matrix(&self, dtype: DType, blocks: &[[usize; 2]]) -> Result<CudaMatrix, Error> {
+        let cols = blocks.first().map_or(0, |block| block[1]);
+        if dtype == self.dtype && blocks.iter().all(|block| block[1] == cols) {
+            let rows: Vec<usize> = blocks.iter().map(|block| block[0]).collect();
+            if let Some(matrix) = dummy_weights::launch::matrix(self, &rows, cols)? {
+                return Ok(matrix);
+            }
+        }
+        self.new_matrix(&dummy_weights::blocks_here(dtype, blocks)?)
     }
 
     fn vector(&self, blocks: &[HostTensor]) -> Result<CudaVector, Error> {
@@ -168,6 +181,10 @@ impl Backend for Cuda {
         unsafe { graph.exec.launch(&self.stream)? };
         self.launches.fetch_add(graph.launches, Ordering::Relaxed);
         Ok(())
+    }
+
+    fn advance(&self, tables: Tables<'_, CudaIndices>) -> Result<Kernel, Error> {
+        advance::launch::advance(self, tables)
     }
 
     fn embedding(

@@ -76,6 +76,10 @@ __device__ __forceinline__ void store16(void *p, vec16 v) { *(vec16 *)p = v; }
 __device__ __forceinline__ void store16_whole(void *p, vec16 v) {
     asm volatile("st.global.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(p), "r"(v.words[0]), "r"(v.words[1]), "r"(v.words[2]), "r"(v.words[3]) : "memory");
 }
+// The same of 8 bytes.
+__device__ __forceinline__ void store8_whole(void *p, u32 low, u32 high) {
+    asm volatile("st.global.v2.u32 [%0], {%1, %2};" ::"l"(p), "r"(low), "r"(high) : "memory");
+}
 // Eight floats, of weights and tables: two loads.
 __device__ __forceinline__ void load8(const float *p, float *x) {
     float4 low = ((const float4 *)p)[0], high = ((const float4 *)p)[1];

@@ -25,34 +25,61 @@ arguments! {
     }
 }
 
-impl Cuda {
-    /// A weight matrix `[rows, cols]` of the values that [`uniform`](super::uniform) makes, made on the device.
-    ///
-    /// # Errors
-    /// It does not fit into the device's memory, or the device failed.
-    pub fn dummy_matrix(&self, rows: usize, cols: usize) -> Result<CudaMatrix, Error> {
-        let what = format!("a dummy weight matrix [{rows}, {cols}]");
-        let elements = rows
-            .checked_mul(cols)
-            .ok_or_else(|| Error::out_of_memory(&*what, u128::MAX))?;
-        let mut values = DeviceBuffer::new(self.context(), &what, elements)?;
-        fill(self, &mut values, elements)?;
-        Ok(CudaMatrix { values, rows, cols })
+/// A matrix of parameters of `cols` columns and these rows, made on the device; nothing where a parameter does not begin at a whole
+/// vector.
+///
+/// # Errors
+/// It does not fit into the device's memory, or the device failed.
+pub(crate) fn matrix(
+    cuda: &Cuda,
+    rows: &[usize],
+    cols: usize,
+) -> Result<Option<CudaMatrix>, Error> {
+    let all = rows
+        .iter()
+        .try_fold(0_usize, |all, rows| all.checked_add(*rows));
+    let elements = all.and_then(|all| all.checked_mul(cols));
+    let too_large = || Error::out_of_memory("a dummy weight matrix", u128::MAX);
+    let (all, elements) = all.zip(elements).ok_or_else(too_large)?;
+    let (last, before) = match rows.split_last() {
+        Some((last, before)) => (*last, before),
+        None => (0, rows),
+    };
+    if before
+        .iter()
+        .any(|rows| !(rows * cols).is_multiple_of(VECTOR))
+    {
+        return Ok(None);
     }
+    let what = format!("a dummy weight matrix [{all}, {cols}]");
+    let values = DeviceBuffer::new(cuda.context(), &what, elements)?;
+    let mut at = 0;
+    for rows in before.iter().copied().chain([last]) {
+        if rows * cols > 0 {
+            // SAFETY: the parameter lies within the buffer, and begins at a multiple of 16 bytes.
+            unsafe { fill(cuda, values.pointer_to(at)?, rows * cols)? };
+        }
+        at += rows * cols;
+    }
+    Ok(Some(CudaMatrix {
+        values,
+        rows: all,
+        cols,
+    }))
 }
 
-/// Fills the first `elements` of a buffer.
-fn fill(cuda: &Cuda, out: &mut DeviceBuffer<u16>, elements: usize) -> Result<(), Error> {
-    if elements == 0 {
-        return Ok(());
-    }
+/// Fills `elements`, one or more, from `out` on.
+///
+/// # Safety
+/// There are as many, and `out` is a multiple of 16 bytes.
+unsafe fn fill(cuda: &Cuda, out: DevicePointer, elements: usize) -> Result<(), Error> {
     let kernel = cuda.kernel::<DummyWeights>(&SOURCE, [0; 4], || expression(cuda.element()))?;
     let arguments = DummyWeights {
-        out: out.pointer(),
+        out,
         elements: elements as u64,
         seed: SEED,
     };
-    // SAFETY: the buffer holds as many elements.
+    // SAFETY: the caller's promise.
     unsafe { cuda.launch(&kernel, &geometry(elements)?, &arguments) }
 }
 
@@ -81,16 +108,17 @@ mod tests {
 
     use super::*;
     use crate::cuda::testing::{emulated, rounded};
-    use crate::dummy_weights::uniform;
+    use crate::dummy_weights::{uniform, uniform_here};
     use crate::testing::cpus;
-    use crate::{DType, HostTensor};
+    use crate::{Backend as _, DType, HostTensor};
 
     fn check(dtype: DType, elements: usize) -> Result<(), TestCaseError> {
         let Some(cuda) = emulated(dtype) else {
             return Ok(());
         };
-        let mut out = cuda.poisoned(elements);
-        fill(&cuda, &mut out, elements).unwrap();
+        let out = cuda.poisoned(elements);
+        // SAFETY: the buffer holds as many elements.
+        unsafe { fill(&cuda, out.pointer(), elements).unwrap() };
         let [cpu, _] = cpus();
         let expected: HostTensor = uniform(&cpu, dtype, &[elements]).unwrap();
         let got = cuda.download_bits(&out);
@@ -108,18 +136,36 @@ mod tests {
         check(DType::F16, 256 * 8 + 1).unwrap();
     }
 
+    /// Parameters under one another are those of the CPU, also where they do not begin at whole vectors or are stored in another
+    /// type, and the host makes them.
     #[test]
-    fn a_matrix_has_its_shape() {
+    fn a_matrix_is_the_host_s() {
         let Some(cuda) = emulated(DType::BF16) else {
             return;
         };
-        let matrix = cuda.dummy_matrix(3, 40).unwrap();
-        assert_eq!((matrix.rows(), matrix.cols()), (3, 40));
-        cuda.reports();
-        assert!(
-            cuda.dummy_matrix(usize::MAX, 2)
-                .unwrap_err()
-                .is_out_of_memory()
-        );
+        let check = |dtype, blocks: &[[usize; 2]], launches: usize| {
+            cuda.reports();
+            let matrix = cuda.dummy_matrix(dtype, blocks).unwrap();
+            assert_eq!(cuda.reports().len(), launches);
+            let host: Vec<HostTensor> = blocks
+                .iter()
+                .map(|shape| uniform_here(dtype, shape).unwrap())
+                .collect();
+            let expected = cuda.matrix(&host).unwrap();
+            assert_eq!(
+                (matrix.rows(), matrix.cols()),
+                (expected.rows(), expected.cols())
+            );
+            let [got, expected] =
+                [&matrix, &expected].map(|matrix| cuda.download_bits(&matrix.values));
+            assert_eq!(got, expected);
+        };
+        check(DType::BF16, &[[3, 40]], 1);
+        check(DType::BF16, &[[7, 40], [2, 40], [3, 40]], 3);
+        check(DType::BF16, &[[2, 12], [1, 12]], 2);
+        check(DType::BF16, &[[3, 12], [1, 12]], 0);
+        check(DType::F32, &[[3, 40]], 0);
+        let error = cuda.dummy_matrix(DType::BF16, &[[usize::MAX, 2]]);
+        assert!(error.unwrap_err().is_out_of_memory());
     }
 }

@@ -3,6 +3,13 @@
 //!
 //! Every parameter starts the same stream anew, so that its values depend only on its size and data type, however a model is
 //! split. The stream is Philox with key 1234: element `i` is word `i % 4` of block `i / 4`.
+//!
+//! ```text
+//!   a task     [ 32 Ki elements: a place of their own in the stream, so that tasks need nothing of each other ]
+//!   a round    [ block | block | … ]     8 blocks of the stream, 4 elements of each, a block in each lane of a vector
+//! ```
+//!
+//! What bounds it: arithmetic, 40 multiplications of 32 bits for four elements.
 
 pub(crate) mod launch;
 
@@ -32,11 +39,43 @@ pub fn uniform(cpu: &Cpu, dtype: DType, shape: &[usize]) -> Result<HostTensor, E
     }
 }
 
-fn fill<T: Element>(cpu: &Cpu, dtype: DType, shape: &[usize]) -> Result<HostTensor, Error> {
+/// The same by this thread alone: for norm weights and biases, and where there is no [`Cpu`].
+///
+/// # Errors
+/// As [`uniform`].
+pub fn uniform_here(dtype: DType, shape: &[usize]) -> Result<HostTensor, Error> {
+    match dtype {
+        DType::F32 => fill_here::<f32>(dtype, shape),
+        DType::F16 => fill_here::<f16>(dtype, shape),
+        DType::BF16 => fill_here::<bf16>(dtype, shape),
+    }
+}
+
+/// Parameters `[rows, cols]`, each as [`uniform_here`] makes it.
+pub(crate) fn blocks_here(dtype: DType, blocks: &[[usize; 2]]) -> Result<Vec<HostTensor>, Error> {
+    blocks
+        .iter()
+        .map(|shape| uniform_here(dtype, shape))
+        .collect()
+}
+
+fn zeroed<T: Element>(dtype: DType, shape: &[usize]) -> Result<CpuBuffer<T>, Error> {
     let what = format!("a dummy weight of shape {shape:?} in {dtype}");
     let len = shape.iter().try_fold(1_usize, |n, &d| n.checked_mul(d));
     let len = len.ok_or_else(|| Error::out_of_memory(&*what, u128::MAX))?;
-    let mut values = CpuBuffer::<T>::zeroed(&what, len)?;
+    CpuBuffer::<T>::zeroed(&what, len)
+}
+
+fn fill_here<T: Element>(dtype: DType, shape: &[usize]) -> Result<HostTensor, Error> {
+    let mut values = zeroed::<T>(dtype, shape)?;
+    let out = &mut values[..];
+    cpu::level().run(Uniform { first: 0, out });
+    HostTensor::new(dtype, shape, Bytes::from_owner(Owner(values)))
+}
+
+fn fill<T: Element>(cpu: &Cpu, dtype: DType, shape: &[usize]) -> Result<HostTensor, Error> {
+    let mut values = zeroed::<T>(dtype, shape)?;
+    let len = values.len();
     let shared = Shared::new(&mut values);
     cpu.run(|| {
         let level = cpu::level();
@@ -110,12 +149,14 @@ mod tests {
                 .map(|word| (unit_f32(word) * 2.0 - 1.0) * 1e-3)
                 .collect();
             for cpu in cpus() {
-                let tensor = uniform(&cpu, dtype, &[len]).unwrap();
-                assert_eq!((tensor.dtype(), tensor.shape()), (dtype, &[len][..]));
-                assert!(
-                    tensor.to_f32() == narrowed(dtype, &expected),
-                    "{len} in {dtype}"
-                );
+                for tensor in [uniform(&cpu, dtype, &[len]), uniform_here(dtype, &[len])] {
+                    let tensor = tensor.unwrap();
+                    assert_eq!((tensor.dtype(), tensor.shape()), (dtype, &[len][..]));
+                    assert!(
+                        tensor.to_f32() == narrowed(dtype, &expected),
+                        "{len} in {dtype}"
+                    );
+                }
             }
         }
     }

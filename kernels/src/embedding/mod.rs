@@ -2,6 +2,12 @@
 //!
 //! Shapes: `ids` `[tokens]`, `table` `[vocab, width]`, `out` `[tokens, width]`.
 //!
+//! ```text
+//!   ids     [ 7 | 2 | 7 ]          tasks are tokens that lie together, some 8 Ki elements of them
+//!   table   row 7 ------> out row 0, row 2        8 elements at a time, widened to float32
+//!           row 2 ------> out row 1
+//! ```
+//!
 //! What bounds it: memory. It computes nothing.
 
 pub(crate) mod launch;

@@ -89,7 +89,8 @@ __global__ void __launch_bounds__(WARP *WARPS_M *WARPS_N)
     constexpr int WARP_M = BLOCK_M / WARPS_M, WARP_N = BLOCK_N / WARPS_N;
     constexpr int TILES_M = WARP_M / 16, TILES_N = WARP_N / 8;
     constexpr int X_BYTES = BLOCK_M * BLOCK_K * 2, STAGE_BYTES = X_BYTES + BLOCK_N * BLOCK_K * 2;
-    // Rows of the finished tile are 4 banks apart: the 8 rows of a fragment then use all 32.
+    // Rows of the finished tile are 4 banks apart: the 8 rows of a fragment then use all 32. (Where the last tile has 16 columns, only
+    // two lanes of eight load a row of it: half as many wavefronts could do if rows did not share banks. It is that tile only.)
     constexpr int STRIDE = BLOCK_N + 8;
     static_assert(BLOCK_M * STRIDE * 2 <= STAGES * STAGE_BYTES, "the finished tile takes the place of the stages");
     extern __shared__ __align__(128) char shared[];

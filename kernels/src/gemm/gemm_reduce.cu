@@ -22,8 +22,8 @@ __global__ void __launch_bounds__(256)
         for (int i = 0; i < VECTOR; i++) sum.x[i] += more.x[i];
     }
     Elements result;
-    int column = at % n;
+    Floats added = bias ? *(const Floats *)(bias + at % n) : Floats{};
 #pragma unroll
-    for (int i = 0; i < VECTOR; i++) result.x[i] = from_float<T>(sum.x[i] + (bias ? bias[column + i] : 0.0f));
+    for (int i = 0; i < VECTOR; i++) result.x[i] = from_float<T>(sum.x[i] + added.x[i]);
     *(Elements *)(out + at) = result;
 }

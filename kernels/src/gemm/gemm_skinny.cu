@@ -115,9 +115,14 @@ __global__ void __launch_bounds__(WARP *WARPS_N *WARPS_K)
                     if (i < count) to[i] = values[i];
             continue;
         }
+        if (bias && n % 4 == 0) {
+            float4 added = *(const float4 *)(bias + column);
+            values[0] += added.x, values[1] += added.y, values[2] += added.z, values[3] += added.w;
+        } else if (bias) {
 #pragma unroll
-        for (int i = 0; i < 4; i++)
-            if (bias && i < count) values[i] += bias[column + i];
+            for (int i = 0; i < 4; i++)
+                if (i < count) values[i] += bias[column + i];
+        }
         if (n % 4 == 0) *(uint2 *)(out + at) = make_uint2(pack<T>(values[0], values[1]), pack<T>(values[2], values[3]));
         else
 #pragma unroll

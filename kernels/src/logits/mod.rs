@@ -3,7 +3,15 @@
 //! A prefill needs the logits of the last token of each request only; gathering those rows first makes the product with the output
 //! head, [`crate::gemm`], as small as that of a decode step.
 //!
-//! Shapes: `x` `[tokens, width]`, `rows` `[count]`, `out` `[count, width]`. What bounds it: memory.
+//! Shapes: `x` `[tokens, width]`, `rows` `[count]`, `out` `[count, width]`.
+//!
+//! ```text
+//!   x     [ r0 r0 r0 | r1 r1 | r2 r2 r2 r2 ]        tokens of three requests
+//!                 |         |            |
+//!   out         [ r0,       r1,          r2 ]       one thread copies: a row of each request
+//! ```
+//!
+//! What bounds it: memory; on the CUDA device, which gathers with the kernel of [`crate::embedding`], starting that kernel.
 
 pub(crate) mod launch;
 

@@ -6,6 +6,13 @@
 //!   read and write the same rows, so that one pass saves a reading of them;
 //! - [`qk_reference`] normalises each query and key head of a QKV buffer in place (QK norm).
 //!
+//! ```text
+//!            row: width elements, 8 at a time
+//!   task 0   [ ........ | ........ | … ]   1. sum of squares  ->  scale = 1 / sqrt(sum / width + eps)
+//!            [ ........ | ........ | … ]   2. x * scale * weight, from the cache
+//!   task 1   [ ........ | ........ | … ]   tasks are rows that lie together, some 8 Ki elements of them
+//! ```
+//!
 //! What bounds it: memory. Four operations for each element that is read and written; a row stays in the first-level cache
 //! between the sum of its squares and its scaling.
 

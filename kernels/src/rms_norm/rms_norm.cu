@@ -8,6 +8,10 @@
 //           t0 t1
 //
 // What bounds it: memory; four operations for each value that is read and written.
+//
+// Rows are read and written side by side, 16 sectors for a warp's 16 bytes a lane. Weights, in float, are not: a lane has 32 bytes of
+// them, a sector, and asks for half of it twice, so that each of the two loads takes 32 sectors for 16 sectors' bytes. The second
+// load finds them in the first-level cache, and all rows have the same; shuffling halves between lanes would cost more than it saves.
 #include "prelude.cuh"
 
 // One block per row. VECTOR: 8 where rows are whole vectors of 16 bytes, else 1.
@@ -79,6 +83,8 @@ __global__ void __launch_bounds__(128) qk_norm(T *__restrict__ qkv, const float 
     for (int i = 0; i < PAIRS; i++) {
         u32 column = 2 * (lane + i * WARP);
         if (column >= head_dim) continue;
-        *(u32 *)(row + column) = pack<T>(a[i] * scale * weight[column], b[i] * scale * weight[column + 1]);
+        // Both at once: two loads of 4 bytes would each have half of the sectors' bytes.
+        float2 w = *(const float2 *)(weight + column);
+        *(u32 *)(row + column) = pack<T>(a[i] * scale * w.x, b[i] * scale * w.y);
     }
 }

@@ -7,7 +7,19 @@
 //! Shapes: `qkv` `[tokens, (heads + 2 * kv_heads) * head_dim]`, `positions` and `slots` `[tokens]`, per layer of the pool keys and
 //! values `[slots, kv_heads, head_dim]`.
 //!
-//! What bounds it: memory.
+//! ```text
+//!   a token's row   [ q heads           | k heads           | v heads ]
+//!                     a..a b..b           a..a b..b                       a head's halves, 8 pairs at a time
+//!                      rotate, in place    rotate, in place
+//!                                         |                   |
+//!                     keys[slots[t]]   <--+                   |
+//!                     values[slots[t]] <----------------------+           rounded to the pool's type
+//! ```
+//!
+//! Tasks are tokens that lie together: first all rotate, then all are written.
+//!
+//! What bounds it: memory. Three operations for each element of queries and keys that is read and written; the cosines and sines of
+//! a position serve all its heads from the first-level cache.
 
 pub(crate) mod launch;
 

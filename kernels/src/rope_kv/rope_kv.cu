@@ -11,6 +11,10 @@
 //                           copy ─▶ pool  ─▶ pool
 //
 // What bounds it: memory.
+//
+// Of the table a lane has 64 bytes, in four loads of 16. The heads of a warp read the same ones, so that a load takes a sector for each
+// vector of a half, 4 to 16 of them, no more than its bytes need. A warp with a single head left is the exception: half of each of its
+// sectors waits for the next load.
 #include "prelude.cuh"
 
 // Both halves of VECTOR pairs.

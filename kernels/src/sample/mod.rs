@@ -14,6 +14,13 @@
 //! the last kept is found by selection, in time linear in the vocabulary (see `filter.rs`). The random number of request
 //! `r` in step `t` is block `(t, r)` of the Philox stream with key `seed`.
 //!
+//! ```text
+//!   logits row   [ ........ | ........ | … ]     a task has whole rows, 8 logits at a time
+//!    greedy        largest  ->  its lowest id
+//!    filtered      largest  ->  weights exp((x - largest) / temperature)  ->  the last that is kept, by halving
+//!                  ->  the id at which the weights of those kept, added up by id, pass a random part of their sum
+//! ```
+//!
 //! What bounds it: memory, and the exponentials where there is a temperature.
 
 pub(crate) mod launch;

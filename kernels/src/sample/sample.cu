@@ -11,10 +11,15 @@
 // digit by digit, from histograms of counts and of masses. Masses are integers (weight * 2^40), so that their sums do not depend on
 // the order of the threads, and a draw can be repeated.
 //
+//   row   [ warp 0: ids 0 … per_warp - 1 | warp 1 | … | warp 31 ]     the draw: a warp adds up its run, 32 neighbours at a time;
+//           lanes 0 … 31 | lanes 0 … 31 | …                           the run that holds the random part is gone through again
+//
 // What bounds it: latency, for a few requests; memory and the exponentials for many.
 #include "prelude.cuh"
 
+// 32 warps: a warp adds up what the warps of a block have.
 constexpr int THREADS = 1024;
+static_assert(THREADS == WARP * WARP);
 
 // Floats in their order, as unsigned numbers.
 __device__ __forceinline__ u32 ordered(float x) {
@@ -79,12 +84,25 @@ struct Weights {
 __device__ __forceinline__ u64 mass(float weight) { return __float2ull_rn(weight * 1099511627776.0f); }
 __device__ __forceinline__ u64 key_of(float weight, u32 id) { return (u64)~__float_as_uint(weight) << 32 | id; }
 
+__device__ __forceinline__ u64 warp_sum_u64(u64 x) {
+#pragma unroll
+    for (int lanes = WARP / 2; lanes > 0; lanes /= 2) x += __shfl_xor_sync(FULL_WARP, x, lanes);
+    return x;
+}
+// The sum over the lanes up to this one.
+__device__ __forceinline__ u64 warp_prefix_sum_u64(u64 x) {
+#pragma unroll
+    for (u32 lanes = 1; lanes < WARP; lanes *= 2) {
+        u64 left = __shfl_up_sync(FULL_WARP, x, lanes);
+        if (threadIdx.x % WARP >= lanes) x += left;
+    }
+    return x;
+}
 __device__ __forceinline__ u64 block_sum_u64(u64 x, u64 *total) {
     __syncthreads();
     if (threadIdx.x == 0) *total = 0;
     __syncthreads();
-#pragma unroll
-    for (int lanes = WARP / 2; lanes > 0; lanes /= 2) x += __shfl_xor_sync(FULL_WARP, x, lanes);
+    x = warp_sum_u64(x);
     if (threadIdx.x % WARP == 0) atomicAdd(total, x);
     __syncthreads();
     return *total;
@@ -92,7 +110,7 @@ __device__ __forceinline__ u64 block_sum_u64(u64 x, u64 *total) {
 
 template <typename T>
 __global__ void __launch_bounds__(THREADS) sample_filtered(const T *__restrict__ logits, u32 vocab, float temperature, u32 top_k, float top_p, float min_p, u64 seed, u64 step, int *__restrict__ out) {
-    __shared__ u64 shared[WARP], masses[256], total, chosen, sums[THREADS];
+    __shared__ u64 shared[WARP], masses[256], total, sums[WARP];
     __shared__ u32 counts[256];
     const T *row = logits + (u64)blockIdx.x * vocab;
     int t = threadIdx.x;
@@ -158,41 +176,34 @@ __global__ void __launch_bounds__(THREADS) sample_filtered(const T *__restrict__
         if (found) last = prefix;
     }
 
-    // The token at which the masses of those kept, added up by id, pass a random part of their sum.
-    u32 per_thread = (vocab + THREADS - 1) / THREADS, first = t * per_thread;
-    u32 end = first + per_thread < vocab ? first + per_thread : vocab;
+    // The token at which the masses of those kept, added up by id, pass a random part of their sum. Each warp has a run of
+    // neighbours, 32 at a time.
+    u32 lane = t % WARP, warp = t / WARP, per_warp = (vocab + THREADS - 1) / THREADS * WARP, first = warp * per_warp;
+    u32 end = first + per_warp < vocab ? first + per_warp : vocab;
     auto kept = [&](u32 id) -> u64 {
+        if (id >= end) return 0;
         float w = weigh(to_float(row[id]));
         return w >= min_p && key_of(w, id) <= last ? mass(w) : 0;
     };
     u64 own = 0;
-    for (u32 id = first; id < end; id++) own += kept(id);
+    for (u32 id = first + lane; id < end; id += WARP) own += kept(id);
+    own = warp_sum_u64(own);
+    if (lane == 0) sums[warp] = own;
     __syncthreads();
-    sums[t] = own;
-    __syncthreads();
-    for (int offset = 1; offset < THREADS; offset *= 2) {
-        u64 left = t >= offset ? sums[t - offset] : 0;
-        __syncthreads();
-        sums[t] += left;
-        __syncthreads();
-    }
-    if (t == 0) {
-        // 53 random bits.
-        u32 words[4] = {(u32)step, (u32)(step >> 32), blockIdx.x, 0};
-        philox4x32_10(words, seed);
-        u64 random = ((u64)words[0] << 32 | words[1]) >> 11;
-        u64 sum = sums[THREADS - 1];
-        chosen = __umul64hi(sum, random << 11);
-    }
-    __syncthreads();
-    u64 target = chosen, before = sums[t] - own;
-    if (before <= target && target < sums[t]) {
-        for (u32 id = first; id < end; id++) {
-            before += kept(id);
-            if (before > target) {
-                out[blockIdx.x] = (int)id;
-                break;
-            }
+    u64 of_warp = sums[lane], sum = warp_sum_u64(of_warp), before = warp_sum_u64(lane < warp ? of_warp : 0);
+    // 53 random bits.
+    u32 words[4] = {(u32)step, (u32)(step >> 32), blockIdx.x, 0};
+    philox4x32_10(words, seed);
+    u64 random = ((u64)words[0] << 32 | words[1]) >> 11, target = __umul64hi(sum, random << 11);
+    // In one warp; the others have nothing left to do.
+    if (target < before || before + own <= target) return;
+    for (u32 from = first; from < end; from += WARP) {
+        u64 up_to = warp_prefix_sum_u64(kept(from + lane));
+        u32 past = __ballot_sync(FULL_WARP, before + up_to > target);
+        if (past != 0) {
+            if (lane == 0) out[blockIdx.x] = (int)from + __ffs(past) - 1;
+            return;
         }
+        before += __shfl_sync(FULL_WARP, up_to, WARP - 1);
     }
 }

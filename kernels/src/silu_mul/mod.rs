@@ -2,6 +2,12 @@
 //!
 //! Shapes: rows of `gate_up` are `[gate, up]`, each `width` long; `out` is `[rows, width]`.
 //!
+//! ```text
+//!   gate_up row   [ gate: width            | up: width              ]
+//!                   |8 at a time             |8 at a time             a task has whole rows, some 8 Ki outputs;
+//!   out row       [ silu(gate) * up: width ]                          with fewer rows than threads a row has up to 8 tasks
+//! ```
+//!
 //! What bounds it: memory, on the CPU shared with the exponential, which takes some 12 instructions for 8 elements.
 
 pub(crate) mod launch;

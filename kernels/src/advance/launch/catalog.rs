@@ -2,9 +2,9 @@
 
 use stepscope_device::driver::Arguments as _;
 
-use super::{Advance, CudaTables, SOURCE, expression, geometry};
+use super::{Advance, SOURCE, advance, expression, geometry};
 use crate::Error;
-use crate::advance::cost;
+use crate::advance::{Tables, cost};
 use crate::cuda::Cuda;
 use crate::cuda::catalog::{
     Counted, Family, Plan, Promises, Shape, Target, dimension, distinct_sectors, option,
@@ -49,32 +49,41 @@ fn plan(shape: &Shape, _: Target) -> Result<Plan, Error> {
         launch: geometry(requests),
         cost,
         counted: Counted {
-            tensor_flops: 0,
-            float_flops: Some(0),
             bytes: 4 * whole_sectors(4 * requests) + entries + whole_sectors(4 * begin),
             // Of each entry's sector, what is not the entry.
             left_out: entries - 4 * requests as u64,
+            scattered_sectors: Some(entry_sectors(requests, pages)),
             because: "entries of page tables lie in sectors of their own",
+            ..Counted::default()
         },
     })
+}
+
+/// Sectors beyond the fewest of the entries of page tables: those of a warp's requests are a row apart.
+fn entry_sectors(requests: usize, pages: usize) -> u64 {
+    let beyond = |first: usize| {
+        let lanes = 32.min(requests - first);
+        let entries = (first..first + lanes).map(|r| (4 * ((r + 1) * pages - 1), 4));
+        let sectors = distinct_sectors(entries) / 32;
+        sectors.saturating_sub((4 * lanes as u64).div_ceil(32))
+    };
+    (0..requests).step_by(32).map(beyond).sum()
 }
 
 fn run(cuda: &Cuda, shape: &Shape) -> Result<(), Error> {
     let (requests, pages) = (shape.get("requests"), pages(shape));
     let lengths = vec![shape.get("kv_len") as i32; requests];
     let table: Vec<i32> = (0..(requests * pages) as i32).collect();
-    let mut tables = CudaTables {
+    let tables = Tables {
         kv_len: &mut cuda.upload_integers(&lengths)?,
         page_table: &mut cuda.upload_integers(&table)?,
         positions: &mut cuda.upload_integers(&lengths)?,
         slots: &mut cuda.upload_integers(&lengths)?,
-    };
-    let new_pages = cuda.upload_integers(&lengths)?;
-    cuda.advance(
-        &mut tables,
-        &new_pages,
+        new_pages: &cuda.upload_integers(&lengths)?,
         requests,
-        pages,
-        shape.get("page_size"),
-    )
+        max_pages: pages,
+        page_size: shape.get("page_size"),
+    };
+    advance(cuda, tables)?;
+    Ok(())
 }

@@ -9,12 +9,12 @@ use super::{
 use crate::attention_decode::cost;
 use crate::attention_prefill::launch::HEAD_DIMS;
 use crate::attention_prefill::launch::catalog::{
-    HEAD_DIM, HEADS, KV_HEADS, KV_LEN, PAGE_SIZE, Problem,
+    HEAD_DIM, HEADS, KV_HEADS, KV_LEN, PAGE_SIZE, Problem, seen_flops, softmax_flops,
 };
 use crate::cuda::Cuda;
 use crate::cuda::catalog::{
-    Counted, Dimension, Family, Plan, Promises, Shape, Target, dimension, distinct_sectors, option,
-    whole_sectors,
+    Counted, Dimension, Family, Plan, Promises, Shape, Target, beyond_fewest_of, dimension,
+    distinct_sectors, option, whole_sectors,
 };
 use crate::{Cost, Error};
 
@@ -45,11 +45,7 @@ pub(crate) static FAMILIES: &[Family] = &[
         arguments: AttentionDecode::PARAMETERS,
         dimensions: DIMENSIONS,
         instructions: &["HMMA", "LDSM", "LDGSTS"],
-        promises: Promises {
-            // Single slots of the page table are looked up beside the copies.
-            coalesced: false,
-            conflict_free: true,
-        },
+        promises: Promises::ALL,
         instances: |element| {
             HEAD_DIMS
                 .map(|dim| Ring::of(dim).expression(element))
@@ -73,7 +69,7 @@ pub(crate) static FAMILIES: &[Family] = &[
         dimensions: DIMENSIONS,
         instructions: &[],
         promises: Promises {
-            // Maxima and sums of weights are single numbers.
+            // A row's maxima lie where the ones before end: within a sector.
             coalesced: false,
             conflict_free: true,
         },
@@ -151,6 +147,8 @@ fn plan(shape: &Shape, target: Target) -> Result<Plan, Error> {
         shape.dtype(),
         shape.dtype(),
     );
+    let tensor_flops = (4 * rows * positions * layout.head_dim) as u64;
+    let float_flops = decode_flops(&problem, ring, &ranges, splits == 1);
     let out = 2 * requests * layout.q_width();
     let (written, wasted) = if splits == 1 {
         (whole_sectors(out), 0)
@@ -166,13 +164,52 @@ fn plan(shape: &Shape, target: Target) -> Result<Plan, Error> {
             ..cost
         },
         counted: Counted {
-            tensor_flops: (4 * rows * positions * layout.head_dim) as u64,
-            float_flops: None,
+            tensor_flops,
+            padding: tensor_flops - seen_flops(&vec![(1, kv_len); requests], layout),
+            float_flops,
+            overhead: float_flops,
             bytes: problem.read_bytes() + written,
             left_out: problem.index_bytes(),
-            because: "tensor cores multiply 16 rows for each group of heads; the cost leaves lengths and page tables out",
+            scattered_sectors: Some(look_ups(&problem, &ranges)),
+            because: "tensor cores multiply 16 rows for each group of heads; the cost leaves softmax, lengths and page tables out",
+            ..Counted::default()
         },
     })
+}
+
+/// FLOPs of other units: softmax in each tile of a warp; then a warp's sums of lanes and its maxima, and the merge of a block's
+/// warps.
+fn decode_flops(problem: &Problem, ring: Ring, ranges: &[usize], is_whole: bool) -> u64 {
+    let Ring {
+        head_dim, warps, ..
+    } = ring;
+    let tiles: usize = ranges.iter().map(|len| len.div_ceil(TILE)).sum();
+    let blocks = problem.requests * group_blocks(problem.layout);
+    // Of each row of a tile two sums over four lanes, by each of them, and a product.
+    let at_end = ranges.len() * warps * (32 * 2 * 2 + GROUP_ROWS);
+    let of_blocks = blocks * (tiles * softmax_flops(TILE, head_dim) + at_end);
+    // Each lane: of each warp that had positions a difference and an exponential, of each warp a multiply-add; a reciprocal.
+    let active: usize = ranges.iter().map(|len| len.div_ceil(TILE).min(warps)).sum();
+    let lanes = 32 * (2 * active + ranges.len() * (2 * warps + 1));
+    let elements = ranges.len() * head_dim * (2 * warps + usize::from(is_whole));
+    let of_rows = problem.requests * problem.layout.heads * (lanes + elements);
+    (of_blocks + of_rows) as u64
+}
+
+/// Sectors beyond the fewest of all look-ups of a launch: a warp looks up the 16 positions of a tile, each in two lanes.
+fn look_ups(problem: &Problem, ranges: &[usize]) -> u64 {
+    let mut sectors = 0;
+    for request in 0..problem.requests {
+        let mut begin = 0;
+        for len in ranges {
+            for first in (begin..begin + len).step_by(TILE) {
+                let end = (first + TILE).min(begin + len);
+                sectors += problem.look_up_sectors(request, [first, end], 2 * (end - first));
+            }
+            begin += len;
+        }
+    }
+    sectors * group_blocks(problem.layout) as u64
 }
 
 fn merge_plan(shape: &Shape, target: Target) -> Result<Plan, Error> {
@@ -196,11 +233,17 @@ fn merge_plan(shape: &Shape, target: Target) -> Result<Plan, Error> {
             activation_bytes: (rows * active * (4 * layout.head_dim + 8) + out) as u64,
         },
         counted: Counted {
-            tensor_flops: 0,
-            float_flops: Some(merge_flops(rows, active, layout.head_dim)),
+            float_flops: merge_flops(rows, active, layout.head_dim),
+            overhead: merge_flops(rows, active, layout.head_dim) - flops as u64,
             bytes: partial + whole_sectors(out) + whole_sectors(4 * requests),
             left_out: whole_sectors(4 * requests),
+            scattered_sectors: Some(
+                (0..rows)
+                    .map(|row| beyond_fewest_of(4 * row * splits, 4 * active, 4))
+                    .sum(),
+            ),
             because: "every lane repeats what a range's maximum takes; the cost leaves lengths out",
+            ..Counted::default()
         },
     })
 }

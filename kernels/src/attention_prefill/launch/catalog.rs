@@ -5,8 +5,8 @@ use stepscope_device::driver::Arguments as _;
 use super::{AttentionPrefill, HEAD_DIMS, SOURCE, Tile, geometry, launch};
 use crate::attention_prefill::cost;
 use crate::cuda::catalog::{
-    Counted, Dimension, Family, Plan, Promises, Shape, Target, dimension, distinct_sectors,
-    whole_sectors,
+    Counted, Dimension, Family, Plan, Promises, Shape, Target, beyond_fewest, dimension,
+    distinct_sectors, whole_sectors,
 };
 use crate::cuda::{Cuda, CudaIndices, CudaKvPool};
 use crate::{AttentionBatch, Backend as _, Error, QkvLayout};
@@ -42,11 +42,7 @@ pub(crate) static FAMILIES: &[Family] = &[Family {
         PAGE_SIZE,
     ],
     instructions: &["HMMA", "LDSM", "LDGSTS"],
-    promises: Promises {
-        // Single slots of the page table are looked up beside the copies.
-        coalesced: false,
-        conflict_free: true,
-    },
+    promises: Promises::ALL,
     instances: |element| {
         let tiles = HEAD_DIMS.map(|head_dim| [1, 2].map(|m_tiles| Tile { head_dim, m_tiles }));
         let tiles = tiles.into_iter().flatten();
@@ -139,6 +135,19 @@ impl Problem {
         whole_sectors(4 * self.requests * self.pages()) + whole_sectors(4 * self.requests)
     }
 
+    /// Sectors beyond the fewest that a look-up in a request's page table takes, by `lanes` lanes of a warp, of the slots of
+    /// these positions: neighbours among them share an entry, and entries may begin within a sector.
+    pub(crate) fn look_up_sectors(
+        &self,
+        request: usize,
+        [first, end]: [usize; 2],
+        lanes: usize,
+    ) -> u64 {
+        let entries = first / self.page_size..(end - 1) / self.page_size + 1;
+        let at = 4 * (request * self.pages() + entries.start);
+        beyond_fewest(at, 4 * entries.len(), 4 * lanes)
+    }
+
     /// Makes the batch and calls `launch` with it.
     pub(crate) fn run(
         &self,
@@ -199,20 +208,63 @@ fn plan(shape: &Shape, target: Target) -> Result<Plan, Error> {
     } = problem;
     let tile = tile(&problem, shape, target);
     let batch = vec![(query_len, kv_len); requests];
+    let cost = cost(&batch, layout, shape.dtype(), shape.dtype());
+    let tensor_flops = tile.padded_flops(&batch, layout.heads);
+    let float_flops = tile.float_flops(&batch, layout.heads);
     Ok(Plan {
         expression: tile.expression(shape.element()),
         launch: geometry(tile, layout.heads, requests, query_len),
-        cost: cost(&batch, layout, shape.dtype(), shape.dtype()),
+        cost,
         counted: Counted {
-            tensor_flops: tile.padded_flops(&batch, layout.heads),
-            float_flops: None,
+            tensor_flops,
+            padding: tensor_flops - seen_flops(&batch, layout),
+            float_flops,
+            overhead: float_flops,
             bytes: problem.read_bytes()
                 + whole_sectors(4 * (requests + 1))
                 + whole_sectors(2 * requests * query_len * layout.q_width()),
             left_out: problem.index_bytes() + whole_sectors(4 * (requests + 1)),
-            because: "tensor cores multiply whole tiles, also where the diagonal cuts them; the cost leaves lengths and page tables out",
+            scattered_sectors: Some(look_ups(&problem, tile)),
+            because: "tensor cores multiply whole tiles, also where the diagonal cuts them; the cost leaves softmax, lengths and page tables out",
+            ..Counted::default()
         },
     })
+}
+
+/// FLOPs of requests of (rows, positions) that their results need: for each row and position that it sees a multiply-add for each
+/// element of a key, and of a value.
+pub(crate) fn seen_flops(requests: &[(usize, usize)], layout: QkvLayout) -> u64 {
+    let seen = |&(queries, len): &(usize, usize)| (len - queries + 1..=len).sum::<usize>();
+    let pairs: usize = requests.iter().map(seen).sum();
+    (4 * pairs * layout.q_width()) as u64
+}
+
+/// FLOPs of `online_softmax` of a warp, for 16 rows, `positions` of a step and their sums: of each score a multiply-add, an
+/// exponential and an addition, of each sum a product; and each lane has five for each of its two rows.
+pub(crate) fn softmax_flops(positions: usize, head_dim: usize) -> usize {
+    16 * (4 * positions + head_dim) + 32 * 2 * 5
+}
+
+/// Sectors beyond the fewest of all look-ups of a launch: of each block's steps, a warp has 32 positions.
+fn look_ups(problem: &Problem, tile: Tile) -> u64 {
+    let &Problem {
+        requests,
+        query_len,
+        kv_len,
+        layout,
+        ..
+    } = problem;
+    let mut sectors = 0;
+    for request in 0..requests {
+        for first_row in (0..query_len).step_by(tile.block_m()) {
+            let seen = kv_len - query_len + (first_row + tile.block_m()).min(query_len);
+            for first in (0..seen).step_by(32) {
+                let end = (first + 32).min(seen);
+                sectors += problem.look_up_sectors(request, [first, end], end - first);
+            }
+        }
+    }
+    sectors * layout.heads as u64
 }
 
 impl Tile {
@@ -225,13 +277,30 @@ impl Tile {
     /// times `block_n` positions, 4 for each element of a head; steps go as far as the warp's last row sees.
     pub(super) fn padded_flops(self, requests: &[(usize, usize)], heads: usize) -> u64 {
         let rows = 16 * self.m_tiles;
-        let mut steps = 0;
+        let [_, steps] = self.warps_and_steps(requests);
+        (4 * steps * heads * rows * self.block_n() * self.head_dim) as u64
+    }
+
+    /// FLOPs of other units: softmax in each step; at the end the two sums of lanes and the reciprocal for each of a lane's rows,
+    /// and a product for each element of the result.
+    fn float_flops(self, requests: &[(usize, usize)], heads: usize) -> u64 {
+        let [warps, steps] = self.warps_and_steps(requests);
+        let at_end = 32 * 2 * 3 + 16 * self.head_dim;
+        let of_tile = steps * softmax_flops(self.block_n(), self.head_dim) + warps * at_end;
+        (heads * self.m_tiles * of_tile) as u64
+    }
+
+    /// Warps of a head that have rows, and their steps all together: as far as the warp's last row sees.
+    fn warps_and_steps(self, requests: &[(usize, usize)]) -> [usize; 2] {
+        let rows = 16 * self.m_tiles;
+        let mut count = [0, 0];
         for &(queries, len) in requests {
             for first in (0..queries).step_by(rows) {
                 let last = (first + rows).min(queries);
-                steps += (len - queries + last).div_ceil(self.block_n());
+                count[0] += 1;
+                count[1] += (len - queries + last).div_ceil(self.block_n());
             }
         }
-        (4 * steps * heads * rows * self.block_n() * self.head_dim) as u64
+        count
     }
 }

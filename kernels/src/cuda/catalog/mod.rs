@@ -23,7 +23,7 @@ mod tests;
 use stepscope_device::driver::{Launch, Parameter};
 use stepscope_device::nvrtc::{Options, Program};
 
-pub(crate) use sectors::{distinct_sectors, whole_sectors};
+pub(crate) use sectors::{beyond_fewest, beyond_fewest_of, distinct_sectors, whole_sectors};
 pub use shape::{Dimension, Shape};
 pub(crate) use shape::{dimension, option};
 
@@ -60,7 +60,9 @@ pub struct Family {
 /// What a kernel's page says of its way with memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Promises {
-    /// Each access to global memory takes as few sectors as its bytes need: 4 for 4 bytes of each lane, 16 for 16.
+    /// Each access to global memory takes as few sectors as its bytes need, 4 for 4 bytes of each lane, 16 for 16, where rows
+    /// are whole sectors. Of a kernel that cannot promise it, the page says which accesses take more, and
+    /// [`Counted::scattered_sectors`] how many.
     pub coalesced: bool,
     /// No bank of shared memory is asked for two words at once.
     pub conflict_free: bool,
@@ -115,19 +117,41 @@ pub struct Plan {
 }
 
 /// What is counted of a launch, exactly. It differs from the cost where tiles are not whole, and by indices and tables that the
-/// cost leaves to the caches.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// cost leaves to the caches. Of FLOPs,
+/// `cost.flops = tensor_flops - padding + float_flops - overhead + comparisons`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Counted {
-    /// FLOPs of the tensor cores.
+    /// FLOPs of the tensor cores, in whole tiles.
     pub tensor_flops: u64,
-    /// FLOPs of other instructions in float; `None` beside tensor cores, where they are a small part (softmax, sums of splits).
-    pub float_flops: Option<u64>,
+    /// Of those, FLOPs of rows, columns and positions that are there to fill tiles.
+    pub padding: u64,
+    /// FLOPs of other instructions, all of them in float32.
+    pub float_flops: u64,
+    /// Of those, FLOPs that the cost does not have: sums over lanes and warps, what each lane repeats, softmax.
+    pub overhead: u64,
+    /// Operations of the cost that are none of the counters' FLOPs: comparisons.
+    pub comparisons: u64,
     /// Bytes read and written, each sector of 32 bytes once.
     pub bytes: u64,
     /// Of those, bytes of indices and tables that the cost leaves to the caches.
     pub left_out: u64,
+    /// Sectors that accesses of warps to global memory take, all together, beyond the fewest for their bytes; `None` where rows
+    /// end within sectors, so that the next ones begin there.
+    pub scattered_sectors: Option<u64>,
     /// Why they are more than the cost, where they are.
     pub because: &'static str,
+}
+
+impl Counted {
+    /// FLOPs of the cost that tensor cores do.
+    pub fn useful_tensor_flops(&self) -> u64 {
+        self.tensor_flops - self.padding
+    }
+
+    /// What the cost's FLOPs must be.
+    pub fn cost_flops(&self) -> u64 {
+        self.useful_tensor_flops() + (self.float_flops - self.overhead) + self.comparisons
+    }
 }
 
 /// Every kernel, by operation.

@@ -44,19 +44,19 @@ fn check(cuda: &Emulated, family: &Family, shape: &Shape) {
     );
     let counters = &report.report.counters;
     let counted = plan.counted;
-    println!(
-        "{what}: tensor {} of {}, float {} of {:?}, bytes {} of {}",
+    let flops = [
         counters.tensor_flops,
-        counted.tensor_flops,
         counters.f32_flops,
-        counted.float_flops,
-        counters.compulsory_read_bytes + counters.compulsory_write_bytes,
-        counted.bytes
+        counters.f64_flops,
+        counters.half_flops,
+    ];
+    assert_eq!(
+        flops,
+        [counted.tensor_flops, counted.float_flops, 0, 0],
+        "FLOPs of {what}"
     );
-    assert_eq!(counters.tensor_flops, counted.tensor_flops, "{what}");
-    if let Some(flops) = counted.float_flops {
-        assert_eq!(counters.f32_flops, flops, "{what}");
-    }
+    // What of them is not padding or repeated is the cost, no more and no less.
+    assert_eq!(counted.cost_flops(), plan.cost.flops, "FLOPs of {what}");
     assert_eq!(
         counters.compulsory_read_bytes + counters.compulsory_write_bytes,
         counted.bytes,
@@ -69,11 +69,16 @@ fn check(cuda: &Emulated, family: &Family, shape: &Shape) {
             "{what}"
         );
     }
-    // Rows of other lengths end within a sector.
     let is_example = shape.values() == Shape::of(family).values();
-    if family.promises.coalesced && is_example {
+    assert!(counted.scattered_sectors.is_some() || !is_example, "{what}");
+    if let Some(scattered) = counted.scattered_sectors {
         let sectors = counters.global_load_sectors + counters.global_store_sectors;
-        assert_eq!(sectors, counters.global_ideal_sectors, "{what}");
+        let beyond = sectors - counters.global_ideal_sectors;
+        assert_eq!(beyond, scattered, "sectors of {what}");
+        assert!(
+            scattered == 0 || !family.promises.coalesced || !is_example,
+            "{what}"
+        );
     }
     if is_example {
         assert_eq!(
@@ -105,10 +110,33 @@ fn every_kernel_does_what_its_entry_says() {
     check_shapes("silu_mul", &["", "rows=3,width=56", "rows=3,width=7"]);
     check_shapes(
         "rms_norm",
-        &["", "add=0", "rows=3,width=2056", "rows=2,width=9,add=0"],
+        &[
+            "",
+            "add=0",
+            "rows=2,width=2064",
+            "rows=3,width=2056",
+            "rows=2,width=9,add=0",
+            "rows=1,width=16400",
+        ],
     );
-    check_shapes("qk_norm", &["", "tokens=3,heads=6,kv_heads=1,head_dim=64"]);
-    check_shapes("rope_kv", &["", "tokens=3,heads=6,kv_heads=1,head_dim=80"]);
+    check_shapes(
+        "qk_norm",
+        &[
+            "",
+            "tokens=3,heads=6,kv_heads=1,head_dim=64",
+            "tokens=2,heads=3,kv_heads=3,head_dim=80",
+        ],
+    );
+    // Of the last, each warp that ends a token has one head.
+    check_shapes(
+        "rope_kv",
+        &[
+            "",
+            "tokens=3,heads=6,kv_heads=1,head_dim=80",
+            "tokens=3,heads=6,kv_heads=1,head_dim=64",
+            "tokens=3,heads=3,kv_heads=2,head_dim=128",
+        ],
+    );
     check_shapes("dummy_weights", &["", "rows=3,cols=13"]);
     check_shapes(
         "advance",
@@ -125,6 +153,7 @@ fn every_product_does_what_its_entry_says() {
         "",
         "bias=1",
         "M=130,N=200,K=264",
+        "M=130,N=224,K=272",
         "M=64,N=128,K=1024,splits=4",
     ];
     check_shapes("gemm_mma", &shapes);
@@ -132,11 +161,21 @@ fn every_product_does_what_its_entry_says() {
         "",
         "M=5,N=200,K=264,bias=1",
         "M=8,splits=2",
-        "M=32,N=128",
+        "M=8,N=512,bias=1",
+        "M=16,N=208,bias=1,splits=1",
         "M=24,N=128",
+        "M=32,N=128",
+        "M=32,N=528,bias=1,splits=1",
     ];
     check_shapes("gemm_skinny", &shapes);
-    check_shapes("gemv", &["", "bias=1", "N=77,K=520", "N=512,K=2048"]);
+    let shapes = [
+        "",
+        "bias=1",
+        "N=77,K=520",
+        "N=80,K=528,bias=1",
+        "N=512,K=2048",
+    ];
+    check_shapes("gemv", &shapes);
     check_shapes("gemm_reduce", &["", "bias=1", "M=3,N=77,splits=3"]);
 }
 
@@ -144,12 +183,20 @@ fn every_product_does_what_its_entry_says() {
 fn every_attention_does_what_its_entry_says() {
     for head_dim in crate::attention_prefill::launch::HEAD_DIMS {
         let of = |shape: &str| format!("head_dim={head_dim},{shape}");
-        let shapes = ["", "requests=3,query_len=70,kv_len=97,heads=2,kv_heads=1"].map(of);
+        let shapes = [
+            "",
+            "requests=3,query_len=70,kv_len=97,heads=2,kv_heads=1",
+            "requests=3,query_len=33,kv_len=99,page_size=1",
+        ]
+        .map(of);
         check_shapes("attention_prefill", &shapes.each_ref().map(String::as_str));
+        // Of one slot to a page, three to a page: entries of a table end anywhere.
         let shapes = [
             "splits=1",
             "splits=3,kv_len=400",
             "requests=1,heads=20,kv_heads=1,kv_len=75",
+            "requests=3,kv_len=77,page_size=1,splits=1",
+            "requests=3,kv_len=333,page_size=3,splits=4",
         ];
         let shapes = shapes.map(of);
         let shapes = shapes.each_ref().map(String::as_str);

@@ -2,7 +2,7 @@
 
 use stepscope_device::driver::Arguments as _;
 
-use super::{DummyWeights, SOURCE, expression, geometry};
+use super::{DummyWeights, SOURCE, expression, geometry, matrix};
 use crate::cuda::catalog::{Counted, Family, Plan, Promises, dimension, whole_sectors};
 use crate::dummy_weights::cost;
 
@@ -28,16 +28,17 @@ pub(crate) static FAMILIES: &[Family] = &[Family {
             launch: geometry(elements)?,
             cost: cost(elements, shape.dtype()),
             counted: Counted {
-                tensor_flops: 0,
-                float_flops: Some(3 * made),
+                float_flops: 3 * made,
+                overhead: 3 * (made - elements as u64),
                 bytes: whole_sectors(2 * elements),
-                left_out: 0,
-                because: "",
+                scattered_sectors: elements.is_multiple_of(super::VECTOR).then_some(0),
+                because: "the last thread makes all of its 8 values",
+                ..Counted::default()
             },
         })
     },
     run: |cuda, shape| {
-        cuda.dummy_matrix(shape.get("rows"), shape.get("cols"))?;
+        matrix(cuda, &[shape.get("rows")], shape.get("cols"))?;
         Ok(())
     },
 }];

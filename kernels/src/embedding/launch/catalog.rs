@@ -32,11 +32,9 @@ pub(crate) static FAMILIES: &[Family] = &[Family {
             launch: geometry(tokens, width),
             cost: cost(tokens, width, shape.dtype(), shape.dtype()),
             counted: Counted {
-                tensor_flops: 0,
-                float_flops: Some(0),
                 bytes: 2 * whole_sectors(2 * tokens * width) + whole_sectors(4 * tokens),
-                left_out: 0,
-                because: "",
+                scattered_sectors: width.is_multiple_of(16).then_some(0),
+                ..Counted::default()
             },
         })
     },

@@ -183,12 +183,18 @@ fn plan(shape: &Shape, plan: Plan) -> Result<catalog::Plan, Error> {
     let [m32, n32, k32] = size.map(|size| size as u32);
     let (aligned, bias, dtype) = (k.is_multiple_of(8), shape.get("bias") > 0, shape.dtype());
     let whole = |size: usize, tile: u32| size.next_multiple_of(tile as usize);
-    let (expression, launch, split, padded) = match plan {
+    // Sums that start from what a tile holds, each of which gets a bias, or zero; those of other pieces of a product are added later.
+    let (expression, launch, split, padded, sums) = match plan {
         Plan::Mma { tile, split } => (
             mma_instance(shape.element(), tile, aligned),
             mma_launch(m32, n32, tile, split)?,
             split,
             whole(m, tile.m) * whole(n, tile.n) * columns(k, split, tile.k),
+            if split.splits == 1 {
+                whole(m, tile.m) * whole(n, tile.n)
+            } else {
+                0
+            },
         ),
         Plan::Skinny { width, split } => (
             skinny_instance(shape.element(), width, aligned),
@@ -197,6 +203,12 @@ fn plan(shape: &Shape, plan: Plan) -> Result<catalog::Plan, Error> {
             8 * width.token_tiles as usize
                 * whole(n, 16 * width.warps_n)
                 * columns(k, split, SKINNY_STEP),
+            split.splits as usize
+                * (width.warps_k as usize - 1)
+                * 8
+                * width.token_tiles as usize
+                * whole(n, 16 * width.warps_n)
+                + if bias && split.splits == 1 { m * n } else { 0 },
         ),
         Plan::Gemv { rows, warps } => {
             let launch = gemv_launch(n32, k32, rows, warps);
@@ -227,21 +239,30 @@ fn plan(shape: &Shape, plan: Plan) -> Result<catalog::Plan, Error> {
     } else {
         0
     };
+    let added_bias = if bias && split.splits == 1 { m * n } else { 0 };
     Ok(catalog::Plan {
         expression,
         launch,
         cost,
         counted: Counted {
             tensor_flops: 2 * padded as u64,
-            float_flops: None,
+            padding: 2 * (padded - m * n * k) as u64,
+            float_flops: sums as u64,
+            overhead: (sums - added_bias) as u64,
             bytes: whole_sectors(2 * m * k)
                 + whole_sectors(2 * n * k)
                 + whole_sectors(written * m * n)
                 + bias_bytes,
-            left_out: 0,
-            because: "tensor cores multiply whole tiles; the bias is added by other units",
+            scattered_sectors: is_whole([n, k]).then_some(0),
+            because: "tensor cores multiply whole tiles; other units add the bias, or zero, and the sums of warps",
+            ..Counted::default()
         },
     })
+}
+
+/// Whether rows of x, of the weight and of the result are whole sectors.
+fn is_whole([n, k]: [usize; 2]) -> bool {
+    n.is_multiple_of(16) && k.is_multiple_of(16)
 }
 
 /// Columns that are multiplied: whole steps of each piece.
@@ -263,15 +284,17 @@ fn gemv_counted([n, k]: [usize; 2], bias: bool, [rows, warps]: [u32; 2], blocks:
     let block_rows = u64::from(GEMV_WARPS) / warps * rows;
     let lanes = blocks * u64::from(GEMV_WARPS) * 32;
     let (n64, k64) = (n as u64, k as u64);
+    let float_flops = 2 * blocks * block_rows * k64 + 5 * lanes * rows + n64 * (warps + 1);
     Counted {
-        tensor_flops: 0,
-        float_flops: Some(2 * blocks * block_rows * k64 + 5 * lanes * rows + n64 * (warps + 1)),
+        float_flops,
+        overhead: float_flops - n64 * (2 * k64 + u64::from(bias)),
         bytes: whole_sectors(2 * k)
             + whole_sectors(2 * n * k)
             + whole_sectors(2 * n)
             + if bias { whole_sectors(4 * n) } else { 0 },
-        left_out: 0,
+        scattered_sectors: is_whole([n, k]).then_some(0),
         because: "lanes and warps add up their sums; the last block has whole groups of rows",
+        ..Counted::default()
     }
 }
 
@@ -295,14 +318,15 @@ fn reduce_plan(shape: &Shape, _: Target) -> Result<catalog::Plan, Error> {
         launch,
         cost,
         counted: Counted {
-            tensor_flops: 0,
             // Without a bias zero is added.
-            float_flops: Some((m * n * splits) as u64),
+            float_flops: (m * n * splits) as u64,
+            overhead: if bias > 0 { 0 } else { (m * n) as u64 },
             bytes: whole_sectors(4 * splits * m * n)
                 + whole_sectors(2 * m * n)
                 + if bias > 0 { whole_sectors(4 * n) } else { 0 },
-            left_out: 0,
+            scattered_sectors: n.is_multiple_of(16).then_some(0),
             because: "where there is no bias, zero is added",
+            ..Counted::default()
         },
     })
 }

@@ -28,7 +28,7 @@ pub(crate) static FAMILIES: &[Family] = &[
             option("add", 1, "1 to add x to the residual stream first"),
         ],
         instructions: &[],
-        // Weights are floats: two loads of a lane have a half of each sector.
+        // Weights are floats: each of a lane's two loads has half of every sector.
         promises: Promises {
             coalesced: false,
             conflict_free: true,
@@ -63,11 +63,7 @@ pub(crate) static FAMILIES: &[Family] = &[
             dimension("head_dim", 128, "elements of a head, even, up to 512"),
         ],
         instructions: &[],
-        // Weights are floats, read one by one in pairs.
-        promises: Promises {
-            coalesced: false,
-            conflict_free: true,
-        },
+        promises: Promises::ALL,
         instances: |element| (1..=8).map(|pairs| qk_expression(element, pairs)).collect(),
         plan: qk_plan,
         run: |cuda, shape| {
@@ -97,13 +93,23 @@ fn plan(shape: &Shape, _: Target) -> Result<Plan, Error> {
         launch: Launch::of_blocks(rows as u32, threads as u32),
         cost,
         counted: Counted {
-            tensor_flops: 0,
-            float_flops: Some(cost.flops + sums_and_roots),
+            float_flops: cost.flops + sums_and_roots,
+            overhead: sums_and_roots,
             bytes: buffers * whole_sectors(2 * elements as usize) + whole_sectors(4 * width),
-            left_out: 0,
+            scattered_sectors: width
+                .is_multiple_of(16)
+                .then(|| rows as u64 * weight_sectors(width)),
             because: "lanes and warps add up their sums, and each thread takes the root",
+            ..Counted::default()
         },
     })
+}
+
+/// Sectors beyond the fewest that a row's weights take: a lane's 32 bytes are one sector, of which it asks for a half twice.
+fn weight_sectors(width: usize) -> u64 {
+    let vectors = (width / 8) as u64;
+    let beyond = |lanes: u64| 2 * (lanes - lanes.div_ceil(2));
+    vectors / 32 * beyond(32) + beyond(vectors % 32)
 }
 
 fn layout(shape: &Shape) -> QkvLayout {
@@ -124,6 +130,8 @@ fn qk_plan(shape: &Shape, _: Target) -> Result<Plan, Error> {
     }
     let cost = qk_cost(tokens, layout, shape.dtype());
     let warps = tokens * (layout.heads + layout.kv_heads);
+    // Five rounds of the sum in each lane; mean, eps, root, reciprocal.
+    let sums_and_roots = 32 * (5 + 4) * warps as u64;
     let touched = 2 * (layout.q_width() + layout.kv_width());
     let rows = distinct_sectors((0..tokens).map(|t| (2 * t * layout.width(), touched)));
     Ok(Plan {
@@ -131,12 +139,12 @@ fn qk_plan(shape: &Shape, _: Target) -> Result<Plan, Error> {
         launch: qk_geometry(tokens, layout),
         cost,
         counted: Counted {
-            tensor_flops: 0,
-            // Five rounds of the sum in each lane; mean, eps, root, reciprocal.
-            float_flops: Some(cost.flops + 32 * (5 + 4) * warps as u64),
+            float_flops: cost.flops + sums_and_roots,
+            overhead: sums_and_roots,
             bytes: 2 * rows + 2 * whole_sectors(4 * head_dim),
-            left_out: 0,
+            scattered_sectors: head_dim.is_multiple_of(16).then_some(0),
             because: "lanes add up their sums, and each takes the root",
+            ..Counted::default()
         },
     })
 }

@@ -27,11 +27,7 @@ pub(crate) static FAMILIES: &[Family] = &[Family {
         ),
     ],
     instructions: &[],
-    // Of the table, which is in float, each lane reads 64 bytes in four loads.
-    promises: Promises {
-        coalesced: false,
-        conflict_free: true,
-    },
+    promises: Promises::ALL,
     instances: |element| [8, 1].map(|vector| expression(element, vector)).to_vec(),
     plan,
     run,
@@ -62,17 +58,29 @@ fn plan(shape: &Shape, _: Target) -> Result<Plan, Error> {
         launch: geometry(tokens),
         cost,
         counted: Counted {
-            tensor_flops: 0,
-            float_flops: Some(cost.flops),
+            float_flops: cost.flops,
             bytes: whole_sectors(2 * tokens * layout.width())
                 + written
                 + 2 * whole_sectors(2 * tokens * layout.kv_width())
                 + 2 * whole_sectors(4 * tokens)
                 + whole_sectors(8 * tokens * pairs),
             left_out: whole_sectors(8 * tokens * pairs),
+            scattered_sectors: pairs
+                .is_multiple_of(16)
+                .then(|| tokens as u64 * table_sectors(layout)),
             because: "the cost leaves the table of sines and cosines to the caches",
+            ..Counted::default()
         },
     })
+}
+
+/// Sectors beyond the fewest that a token's cosines and sines take. A lane has 64 bytes of them, in four loads of a piece of
+/// each; heads have the same, so that the lanes of two heads need no more sectors than their bytes. A warp of one head does.
+fn table_sectors(layout: QkvLayout) -> u64 {
+    let per_head = layout.head_dim / 16;
+    let items = (layout.heads + layout.kv_heads) * per_head;
+    let beyond = |lanes: usize| 4 * lanes.min(per_head).saturating_sub(lanes.div_ceil(2));
+    ((items / 32) * beyond(32) + beyond(items % 32)) as u64
 }
 
 /// Positions and slots from 0 on, in reverse.

@@ -7,7 +7,9 @@ use super::{
     parts_expression, parts_geometry, parts_of_row, rows_expression, rows_geometry, sample,
 };
 use crate::cuda::Cuda;
-use crate::cuda::catalog::{Counted, Dimension, Family, Plan, Promises, dimension, whole_sectors};
+use crate::cuda::catalog::{
+    Counted, Dimension, Family, Plan, Promises, beyond_fewest_of, dimension, whole_sectors,
+};
 use crate::sample::{SamplingParams, cost};
 use crate::{Cost, Error};
 
@@ -39,11 +41,11 @@ pub(crate) static FAMILIES: &[Family] = &[
                     ..whole
                 },
                 counted: Counted {
-                    tensor_flops: 0,
-                    float_flops: Some(0),
+                    comparisons: whole.flops,
                     bytes: whole_sectors(2 * requests * vocab) + whole_sectors(parts),
-                    left_out: 0,
+                    scattered_sectors: vocab.is_multiple_of(16).then_some(0),
                     because: "a comparison, an operation of the cost, is one of integers here",
+                    ..Counted::default()
                 },
             })
         },
@@ -68,7 +70,8 @@ pub(crate) static FAMILIES: &[Family] = &[
         instances: |_| vec![rows_expression()],
         plan: |shape, _| {
             let (requests, vocab) = (shape.get("requests"), shape.get("vocab"));
-            let parts = requests * parts_of_row(vocab);
+            let of_row = parts_of_row(vocab);
+            let parts = requests * of_row;
             Ok(Plan {
                 expression: rows_expression(),
                 launch: rows_geometry(requests),
@@ -78,11 +81,15 @@ pub(crate) static FAMILIES: &[Family] = &[
                     ..Cost::default()
                 },
                 counted: Counted {
-                    tensor_flops: 0,
-                    float_flops: Some(0),
+                    comparisons: parts as u64,
                     bytes: whole_sectors(8 * parts) + whole_sectors(4 * requests),
-                    left_out: 0,
+                    scattered_sectors: Some(
+                        (0..requests)
+                            .map(|r| beyond_fewest_of(8 * r * of_row, 8 * of_row, 8))
+                            .sum(),
+                    ),
                     because: "a comparison, an operation of the cost, is one of integers here",
+                    ..Counted::default()
                 },
             })
         },
@@ -103,26 +110,24 @@ pub(crate) static FAMILIES: &[Family] = &[
         arguments: SampleFiltered::PARAMETERS,
         dimensions: DIMENSIONS,
         instructions: &[],
-        // A thread adds up neighbours: its lanes read at a distance.
-        promises: Promises {
-            coalesced: false,
-            conflict_free: false,
-        },
+        promises: Promises::ALL,
         instances: |element| vec![filtered_expression(element)],
         plan: |shape, _| {
             let (requests, vocab) = (shape.get("requests"), shape.get("vocab"));
             let cost = cost(requests, vocab, shape.dtype());
+            // Without filters each token is weighed once, and the first 32, one of which is drawn, twice.
+            let float_flops = (WEIGHING * (vocab + vocab.min(32)) * requests) as u64;
             Ok(Plan {
                 expression: filtered_expression(shape.element()),
                 launch: filtered_geometry(requests),
                 cost,
                 counted: Counted {
-                    tensor_flops: 0,
-                    // Without filters each token is weighed once, the first, which is drawn, twice.
-                    float_flops: Some((WEIGHING * (vocab + 1) * requests) as u64),
+                    float_flops,
+                    overhead: float_flops - cost.flops,
                     bytes: whole_sectors(2 * requests * vocab) + whole_sectors(4 * requests),
-                    left_out: 0,
-                    because: "weighing a token takes five operations: the cost counts it as one",
+                    scattered_sectors: vocab.is_multiple_of(16).then_some(0),
+                    because: "weighing a token takes five operations, which the cost counts as one; those around the one that is drawn are weighed again",
+                    ..Counted::default()
                 },
             })
         },

@@ -27,11 +27,10 @@ pub(crate) static FAMILIES: &[Family] = &[Family {
             launch: geometry(rows, width),
             cost: cost(rows, width, shape.dtype()),
             counted: Counted {
-                tensor_flops: 0,
-                float_flops: Some(5 * elements),
+                float_flops: 5 * elements,
                 bytes: whole_sectors(4 * rows * width) + whole_sectors(2 * rows * width),
-                left_out: 0,
-                because: "",
+                scattered_sectors: width.is_multiple_of(16).then_some(0),
+                ..Counted::default()
             },
         })
     },
