@@ -285,17 +285,21 @@ mod tests {
 
     #[test]
     fn parked_workers_wake_up() {
+        // Where other programs have the cores, both take as long as they take; a worker that never does either ends the test.
+        const PATIENCE: Duration = Duration::from_secs(60);
         let team = Team::new(2, || ()).unwrap();
         for _ in 0..3 {
-            thread::sleep(SPIN * 20);
+            let start = Instant::now();
+            while !team.shared.parked[0].load(Ordering::SeqCst) && start.elapsed() < PATIENCE {
+                thread::sleep(SPIN);
+            }
             assert!(team.shared.parked[0].load(Ordering::SeqCst));
             let threads = Mutex::new(std::collections::HashSet::new());
             let start = Instant::now();
             team.run(2, |_| {
                 threads.lock().unwrap().insert(thread::current().id());
-                // The second task stays for the worker, which has a second to wake.
-                while threads.lock().unwrap().len() < 2 && start.elapsed() < Duration::from_secs(1)
-                {
+                // The second task stays for the worker, which has to wake.
+                while threads.lock().unwrap().len() < 2 && start.elapsed() < PATIENCE {
                     thread::yield_now();
                 }
             });
