@@ -1,5 +1,5 @@
 //! `stepscope explain`: records, other programs' results, and traces.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(clippy::unwrap_used, clippy::print_stdout)] // a test
 
 mod support;
 
@@ -153,6 +153,14 @@ fn a_record_of_our_own() {
         assert!((sum - wall).abs() < 1e-6 * wall, "{sum} of {wall}");
         assert!(!step["operations"].as_array().unwrap().is_empty());
     }
+    let ran = stepscope.run(&["explain", "runs/default", "--html", "page.html"]);
+    assert_eq!((ran.code, ran.stderr.as_str()), (0, "wrote page.html\n"));
+    let page = std::fs::read_to_string(stepscope.path("page.html")).unwrap();
+    assert!(page.starts_with("<!doctype html>") || page.starts_with("<!DOCTYPE html>"));
+    assert!(
+        page.contains("iframe") && page.contains("Roofline"),
+        "flame graphs and roofline"
+    );
     let ran = stepscope.run(&["explain", "runs/default/record.json", "--why"]);
     assert!(
         ran.stdout.contains("operation, by saving"),
@@ -198,6 +206,10 @@ fn refused(args: &[&str], expected: &str) {
 #[test]
 fn mistakes_are_one_line_with_a_way_out() {
     let file = result("sglang-bench_one_batch-32b-tp8.log");
+    refused(
+        &[&trace("small-decode.json"), "--html", "x.html"],
+        "a trace has no page yet",
+    );
     refused(&["nowhere.json"], "cannot read nowhere.json");
     refused(&["empty.json"], "empty.json");
     refused(&["prose.txt"], "prose.txt");

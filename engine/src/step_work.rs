@@ -5,8 +5,8 @@
 //! attention and MLP block (Shoeybi et al., "Megatron-LM", 2019), and after the embedding, as sglang and vLLM do.
 
 use stepscope_kernels::{
-    DType, QkvLayout, attention_decode, attention_prefill, embedding, gemm, logits, rms_norm,
-    rope_kv, sample, silu_mul,
+    DType, QkvLayout, advance, attention_decode, attention_prefill, embedding, gemm, logits,
+    rms_norm, rope_kv, sample, silu_mul,
 };
 use stepscope_profiler::StepKind;
 use stepscope_profiler::explain::{Communication, OperationWork, StepModel, StepShape, StepWork};
@@ -178,6 +178,10 @@ impl StepModel for ShardedModel {
                 operations.push(OperationWork { name, calls, work });
             }
         };
+        if shape.kind == StepKind::Decode {
+            // A request begins a page once in a page's length of steps, which adds next to nothing.
+            push("advance", 1, work(advance::cost(batch, 0)));
+        }
         push(
             "embedding",
             1,

@@ -1,5 +1,6 @@
 //! `stepscope explain`: what the input is, and which explanation fits it.
 
+mod page;
 mod record;
 mod result;
 mod trace;

@@ -3,11 +3,13 @@
 use stepscope_engine::model::find_config;
 use stepscope_engine::{DTypes, ShardedModel};
 use stepscope_kernels::DType;
+use stepscope_profiler::explain::page::results_page;
 use stepscope_profiler::explain::results::{Subject, explain as explain_rows};
 use stepscope_profiler::explain::{Ceilings, StepModel};
 use stepscope_profiler::gpus::{self, Gpu};
 use stepscope_profiler::results::{self, ResultRow};
 
+use super::page;
 use crate::args::explain::Explain;
 use crate::output::{Failure, write_stdout};
 
@@ -27,6 +29,11 @@ pub(super) fn explain(gpu: Option<&'static Gpu>, args: &Explain) -> Result<(), F
             row.settings.get("max_total_num_tokens")?.parse().ok()
         }),
     });
+    if let Some(path) = &args.html {
+        let subtitle = args.input.display().to_string();
+        let title = title(rows, model.as_ref(), gpu);
+        page::write(path, &results_page(&explanation, &title, &subtitle))?;
+    }
     if args.json {
         let json = serde_json::json!({ "import": import.rows, "explanation": explanation });
         return write_stdout(format!("{json:#}\n").as_bytes());

@@ -14,6 +14,11 @@ use crate::args::explain::Explain;
 use crate::output::{Failure, print_stderr, write_stdout};
 
 pub(super) fn explain(gpu: Option<&'static Gpu>, args: &Explain) -> Result<(), Failure> {
+    if args.html.is_some() {
+        return Err(Failure::input(
+            "--html: a trace has no page yet; open the trace itself in Perfetto, or take --json",
+        ));
+    }
     let trace = timeline::read(&args.input)?;
     let mut analysis = timeline::analyse(&trace);
     if let Some(model) = &args.model {

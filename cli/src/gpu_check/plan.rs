@@ -42,9 +42,10 @@ const fn budget(most: u64, kept: u64) -> Budget {
 /// What is kept adds up to the 8 minutes that `gpu-check` takes at most, sglang included.
 const DOCTOR: Budget = budget(30, 5);
 const MICRO_KERNELS: Budget = budget(60, 15);
-const KERNELS: Budget = budget(150, 45);
+const KERNELS: Budget = budget(150, 25);
 const FIXTURES: Budget = budget(90, 20);
 const STEPS: Budget = budget(120, 45);
+const TIMERS: Budget = budget(60, 20);
 const SHAPES: Budget = budget(shapes::SECONDS, 60);
 const SGLANG: Budget = budget(60, 20);
 const SGLANG_MODEL: Budget = budget(120, 60);
@@ -131,6 +132,7 @@ pub(super) fn plan(args: &GpuCheck) -> Vec<Planned> {
         stages.push(stage("fixtures", &ours("fixtures"), FIXTURES));
     }
     let sizes = Sizes::of(args.small);
+    let is_gpu = matches!(args.device, Device::Cuda { .. });
     let overrides = serde_json::Value::Object(overrides(args.small)).to_string();
     for model in models(args.small) {
         let run = args.out.join(model).display().to_string();
@@ -144,10 +146,23 @@ pub(super) fn plan(args: &GpuCheck) -> Vec<Planned> {
         if args.small {
             arguments.extend(["--json-model-override-args", &overrides]);
         }
+        // Events take nothing from a step that sglang's own timing does not: the two stand beside each other.
+        if is_gpu {
+            arguments.extend(["--timer", "events"]);
+        }
         stages.push(Planned {
             appends_to: vec![lines_file],
             ..stage(&format!("steps {model}"), &arguments, STEPS)
         });
+    }
+    if is_gpu {
+        let run = args.out.join("timers").display().to_string();
+        let model = models(args.small)[0];
+        let mut arguments = vec!["one-batch", "--model-path", model, "--load-format", "dummy"];
+        arguments.extend(["--device", &device, "--run-name", "timers", "--out", &run]);
+        arguments.extend(["--result-filename", "", "--timer", "cupti", "--overhead"]);
+        arguments.extend(["--input", sizes.input, "--output", sizes.output]);
+        stages.push(stage("timers", &arguments, TIMERS));
     }
     stages.push(Planned {
         knows_its_time: true,
@@ -222,7 +237,10 @@ mod tests {
             "steps llama-3.1-8b",
         ];
         let bare = planned("");
-        assert_eq!(names(&bare), [&common[..], &steps, &["shapes"]].concat());
+        assert_eq!(
+            names(&bare),
+            [&common[..], &steps, &["timers", "shapes"]].concat()
+        );
         let all = planned("--fixtures f --sglang s");
         let sglang = [
             "sglang",
@@ -230,7 +248,14 @@ mod tests {
             "sglang qwen2.5-7b",
             "sglang llama-3.1-8b",
         ];
-        let expected = [&common[..], &["fixtures"], &steps, &["shapes"], &sglang].concat();
+        let expected = [
+            &common[..],
+            &["fixtures"],
+            &steps,
+            &["timers", "shapes"],
+            &sglang,
+        ]
+        .concat();
         assert_eq!(names(&all), expected);
     }
 

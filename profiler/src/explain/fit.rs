@@ -238,11 +238,12 @@ fn least_squares(columns: &[&[f64]]) -> Option<Vec<f64>> {
         if matrix[pivot][pivot].abs() < 1e-13 {
             return None;
         }
-        for row in 0..n {
-            if row != pivot {
-                let factor = matrix[row][pivot] / matrix[pivot][pivot];
-                for column in pivot..=n {
-                    matrix[row][column] -= factor * matrix[pivot][column];
+        let pivot_row = matrix[pivot].clone();
+        for (index, row) in matrix.iter_mut().enumerate() {
+            if index != pivot {
+                let factor = row[pivot] / pivot_row[pivot];
+                for (x, p) in row.iter_mut().zip(&pivot_row) {
+                    *x -= factor * p;
                 }
             }
         }

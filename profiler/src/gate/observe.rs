@@ -82,6 +82,7 @@ fn without_points(record: &Record) -> Record {
         environment: record.environment.clone(),
         run: record.run.clone(),
         memory: record.memory.clone(),
+        timing: record.timing.clone(),
         points: Vec::new(),
         skipped: Vec::new(),
         complete: record.complete,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use stepscope_device::cublaslt::{Element, Handle, Matmul, Problem};
 use stepscope_kernels::cuda::{Cuda, CudaBuffer, CudaMatrix};
-use stepscope_kernels::{Backend, Error, Kernel};
+use stepscope_kernels::{Backend, DType, Error, Kernel};
 
 use super::inputs::{Difference, Pattern, output, poison, read, run, spread};
 use super::timing::{Launches, Measured, measure};
@@ -102,7 +102,7 @@ impl Gemm<'_> {
             x: self
                 .pattern
                 .buffer(self.cuda, self.m * self.k, start(copy))?,
-            weight: self.cuda.dummy_matrix(self.n, self.k)?,
+            weight: self.cuda.dummy_matrix(DType::BF16, &[[self.n, self.k]])?,
             out: output(self.cuda, self.m * self.n)?,
         })
     }

@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use stepscope_device::driver::DeviceBuffer;
-use stepscope_kernels::QkvLayout;
+use stepscope_kernels::{DType, QkvLayout};
 
 use super::list::Phase;
 use super::method::Times;
@@ -69,7 +69,7 @@ fn both_sides_take_turns() {
     to.fill(cuda.stream(), 0).unwrap();
     let mut asked = [Vec::new(), Vec::new()];
     let [our_launches, their_launches] = &mut asked;
-    let weight = cuda.dummy_matrix(64, 64).unwrap();
+    let weight = cuda.dummy_matrix(DType::BF16, &[[64, 64]]).unwrap();
     let (x, mut out) = (cuda.buffer(64).unwrap(), cuda.buffer(64).unwrap());
     let mut ours = |launches| {
         our_launches.push(launches);
