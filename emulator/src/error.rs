@@ -14,6 +14,8 @@ pub enum ErrorKind {
     NotFound,
     /// A launch or an argument that the device cannot accept.
     InvalidValue,
+    /// A cooperative launch of more blocks than the device holds at once.
+    CooperativeLaunchTooLarge,
     /// The device's memory is used up.
     OutOfMemory,
     /// A kernel made an illegal access. Only where the check that would make it a finding is off.

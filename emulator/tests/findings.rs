@@ -270,5 +270,73 @@ fn limits_and_traps_end_a_launch() {
         .failure
         .unwrap();
     assert_eq!(error.kind(), ErrorKind::Trap);
-    assert!(error.to_string().contains("thread 5"), "{error}");
+    assert!(
+        error
+            .to_string()
+            .contains("block (0, 0, 0) thread (5, 0, 0)"),
+        "{error}"
+    );
+}
+
+/// Thread 27 of block 17, by number, of a grid of 3 x 2 x 4 blocks of 4 x 3 x 5 threads.
+const PLACES: &str = "
+.version 8.0
+.target sm_80
+.address_size 64
+.global .align 1 .b8 text[5] = {97, 32, 60, 32, 98};
+.extern .func __assertfail(.param .b64 message, .param .b64 file, .param .b32 line, .param .b64 function, .param .b64 size);
+.visible .entry k(.param .u32 what, .param .u64 at) {
+.reg .b32 %r<12>;
+.reg .b64 %d<4>;
+.reg .pred %p<4>;
+mov.u32 %r1, %ctaid.x;
+mov.u32 %r2, %ctaid.y;
+mov.u32 %r3, %ctaid.z;
+mad.lo.u32 %r2, %r3, 2, %r2;
+mad.lo.u32 %r1, %r2, 3, %r1;
+mov.u32 %r4, %tid.x;
+mov.u32 %r5, %tid.y;
+mov.u32 %r6, %tid.z;
+mad.lo.u32 %r5, %r6, 3, %r5;
+mad.lo.u32 %r4, %r5, 4, %r4;
+mad.lo.u32 %r4, %r1, 100, %r4;
+setp.ne.u32 %p1, %r4, 1727;
+@%p1 ret;
+ld.param.u32 %r7, [what];
+ld.param.u64 %d1, [at];
+setp.eq.u32 %p2, %r7, 0;
+@%p2 trap;
+setp.eq.u32 %p2, %r7, 1;
+@!%p2 bra access;
+mov.u64 %d2, text;
+cvta.global.u64 %d2, %d2;
+{
+.param .b64 p0; .param .b64 p1; .param .b32 p2; .param .b64 p3; .param .b64 p4;
+st.param.b64 [p0], %d2; st.param.b64 [p1], %d2; st.param.b32 [p2], 7; st.param.b64 [p3], %d2; st.param.b64 [p4], 1;
+call.uni __assertfail, (p0, p1, p2, p3, p4);
+}
+access:
+ld.global.u32 %r8, [%d1];
+st.global.u32 [%d1], %r8;
+ret;
+}";
+
+#[test]
+fn failures_name_block_and_thread_as_the_kernel_sees_them() {
+    let mut bench = Bench::new(PLACES);
+    bench.checks = stepscope_emulator::check::Checks::NONE;
+    let (grid, block) = ([3, 2, 4], [4, 3, 5]);
+    for (what, at, kind) in [
+        (0, 0, ErrorKind::Trap),
+        (1, 0, ErrorKind::Assertion),
+        (2, 0x7000, ErrorKind::IllegalAddress),
+        (2, bench.buffer(&[0u32]) + 2, ErrorKind::Misaligned),
+    ] {
+        let arguments = [Arg::U32(what), Arg::U64(at)];
+        let error = bench.launch("k", grid, block, &arguments).failure.unwrap();
+        assert_eq!(error.kind(), kind, "{error}");
+        // 17 = 2 + 3 × (1 + 2 × 2), 27 = 3 + 4 × (0 + 3 × 2).
+        let place = "block (2, 1, 2) thread (3, 0, 2)";
+        assert!(error.to_string().contains(place), "{error}");
+    }
 }

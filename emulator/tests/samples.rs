@@ -3,6 +3,7 @@
 
 mod support;
 
+use stepscope_emulator::ErrorKind;
 use support::{Arg, Bench, random};
 
 const SAMPLES: &str = include_str!("kernels/samples.ptx");
@@ -181,6 +182,41 @@ fn spin_locks_and_grid_barriers_end() {
         bench.read::<i32>(out, 512),
         (0..512).map(|i| 2 * (511 - i)).collect::<Vec<i32>>()
     );
+}
+
+#[test]
+fn a_cooperative_launch_must_be_resident_at_once() {
+    let bench = Bench::on(
+        (8, 0),
+        ".version 8.0\n.target sm_80\n.address_size 64\n.visible .entry k() { ret; }",
+    );
+    let kernel = bench.module.kernel("k").unwrap();
+    let run = |blocks: u32, threads: u32, shared: u32, cooperative: bool| {
+        let mut launch = stepscope_emulator::Launch::new([blocks, 1, 1], [threads, 1, 1]);
+        launch.cooperative = cooperative;
+        launch.dynamic_shared_bytes = shared;
+        launch.checks = stepscope_emulator::check::Checks::NONE;
+        let done = (bench.device).launch(&kernel, &launch, &[]);
+        done.map(|report| assert!(report.failure.is_none()))
+    };
+    // Multiprocessors with 2048 threads and 164 KiB of shared memory each, of which a block takes 1 KiB more than it asks for.
+    let multiprocessors = bench.device.options().multiprocessors;
+    for (held, threads, shared) in [(2, 1024, 0), (1, 64, 100 << 10), (2, 64, 80 << 10)] {
+        let most = held * multiprocessors;
+        run(most, threads, shared, true).unwrap();
+        let error = run(most + 1, threads, shared, true).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::CooperativeLaunchTooLarge);
+        let told = [
+            format!("cooperative launch of {} blocks", most + 1),
+            format!("holds {most} at once"),
+        ];
+        assert!(
+            told.iter().all(|part| error.to_string().contains(part)),
+            "{error}"
+        );
+        // Blocks that need not wait for one another may be as many as they like.
+        run(most + 1, threads, shared, false).unwrap();
+    }
 }
 
 #[test]

@@ -1,8 +1,10 @@
 //! Shadow memory: who last wrote and read each granule, and whether that is ordered before the access at hand.
 
 mod global;
+mod range;
 
 pub(crate) use global::{GlobalShadow, Memo};
+pub(crate) use range::Outcome;
 
 use crate::program::op::Scope;
 
@@ -101,6 +103,12 @@ impl Stamp {
         (self.0 ^ other.0) >> SLOT_SHIFT & ((1 << SLOT_BITS) - 1) == 0
     }
 
+    /// Whether both are of one warp at one time.
+    #[inline(always)]
+    pub(crate) fn same_moment(self, other: Self) -> bool {
+        (self.0 ^ other.0) >> SLOT_SHIFT == 0
+    }
+
     fn is_atomic(self) -> bool {
         self.0 & STRENGTH != 0
     }
@@ -152,7 +160,7 @@ impl Home {
 }
 
 /// Of a granule the last write, and two reads since: the first that is not ordered before the others, and the newest.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 struct Cell<G> {
     stamps: [Stamp; 3],
     groups: [G; 3],
@@ -235,12 +243,8 @@ impl<G: Tag> Access<G> {
         ordered: &impl Fn(Stamp, G) -> bool,
     ) -> Option<Conflict<G>> {
         let mut conflict = None;
-        let kinds = if self.is_write {
-            WRITE..=NEWEST_READ
-        } else {
-            WRITE..=WRITE
-        };
-        for kind in kinds {
+        let kinds = if self.is_write { 3 } else { 1 };
+        for kind in WRITE..kinds {
             let (other, group) = (cell.stamps[kind], cell.groups[kind]);
             if conflict.is_none()
                 && self.races(other, group, ordered)

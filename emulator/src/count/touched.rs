@@ -19,30 +19,14 @@ impl Touched {
     }
 
     /// Marks the sectors of a range of an allocation, counted in its order.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn mark(&mut self, allocation: usize, is_write: bool, offset: u64, bytes: u64) {
-        let Some(maps) = self.allocations.get_mut(allocation) else {
-            return;
-        };
-        let map = &mut maps[usize::from(is_write)];
         let (first, last) = (offset / SECTOR, (offset + bytes - 1) / SECTOR);
-        let words = (last / 64 + 1) as usize;
-        if map.len() < words {
-            map.resize(words.next_power_of_two(), 0);
-        }
-        let (word, bit) = ((first / 64) as usize, first % 64);
-        if last / 64 == first / 64 {
-            let bits = last - first + 1;
-            let mask = if bits == 64 {
-                u64::MAX
-            } else {
-                ((1 << bits) - 1) << bit
-            };
-            map[word] |= mask;
-        } else {
-            for sector in first..=last {
-                map[(sector / 64) as usize] |= 1 << (sector % 64);
-            }
+        let mut at = first;
+        while at <= last {
+            let count = (last - at + 1).min(64);
+            self.mark_sectors(allocation, is_write, at, u64::MAX >> (64 - count));
+            at += count;
         }
     }
 

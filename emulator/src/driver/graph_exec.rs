@@ -108,7 +108,7 @@ impl GraphExec {
             if step.work.kind() != work.kind() {
                 return Err(Status::INVALID_VALUE);
             }
-            step.work = work;
+            step.work = work.in_place_of(&step.work)?;
             Ok(())
         })
     }

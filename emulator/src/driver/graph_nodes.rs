@@ -57,7 +57,7 @@ fn replace(node: Handle<Node>, work: Work) -> Result<(), Status> {
         if entry.work.kind() != work.kind() {
             return Err(Status::INVALID_VALUE);
         }
-        entry.work = work;
+        entry.work = work.in_place_of(&entry.work)?;
         Ok(())
     })
 }

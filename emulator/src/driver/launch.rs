@@ -124,6 +124,25 @@ impl KernelLaunch {
         Self::new(function, shape, arguments)
     }
 
+    /// As the parameters of a node that is another launch: what the node has beside its parameters stays.
+    pub(super) fn in_place_of(self, other: &Self) -> Result<Self, Status> {
+        let KernelLaunch {
+            function,
+            shape,
+            arguments,
+        } = self;
+        let shape = Shape {
+            is_cooperative: other.shape.is_cooperative,
+            ..shape
+        };
+        check(&function, &shape)?;
+        Ok(KernelLaunch {
+            function,
+            shape,
+            arguments,
+        })
+    }
+
     /// Its pointers are to the bytes that the launch keeps, and go with it.
     pub(super) fn as_node(&self) -> KernelNodeParams {
         KernelNodeParams {
@@ -164,6 +183,7 @@ impl KernelLaunch {
             report::complain(&format!("launching {}: {error}", kernel.name()));
             match error.kind() {
                 ErrorKind::OutOfMemory => Status::OUT_OF_MEMORY,
+                ErrorKind::CooperativeLaunchTooLarge => Status::COOPERATIVE_LAUNCH_TOO_LARGE,
                 ErrorKind::Unsupported => Status::NOT_SUPPORTED,
                 _ => Status::INVALID_VALUE,
             }

@@ -68,6 +68,14 @@ impl Work {
         }
     }
 
+    /// As what a node does from now on that did another of the kind.
+    pub(super) fn in_place_of(self, other: &Self) -> Result<Self, Status> {
+        Ok(match (self, other) {
+            (Work::Kernel(launch), Work::Kernel(other)) => Work::Kernel(launch.in_place_of(other)?),
+            (work, _) => work,
+        })
+    }
+
     /// Does it, in `stream`.
     pub(super) fn run(&self, stream: &Stream) -> Result<(), Status> {
         let device = &stream.context.gpu.device;

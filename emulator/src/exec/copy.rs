@@ -139,17 +139,13 @@ fn begin(
 /// Counts the destinations of a batch as under way, or as arrived.
 fn mark(g: &mut Group, rank: usize, batch: &Batch, mask: u32, begins: bool) {
     let in_flight = &mut g.blocks[rank].in_flight;
-    if in_flight.is_empty() {
-        return;
-    }
     for lane in lanes(mask) {
-        let from = batch.shared[lane] as usize / 4;
-        for cell in &mut in_flight[from..from + usize::from(batch.bytes).div_ceil(4)] {
-            *cell = if begins {
-                cell.saturating_add(1)
-            } else {
-                cell.saturating_sub(1)
-            };
+        let from = batch.shared[lane];
+        let bytes = from..from + u32::from(batch.bytes);
+        if begins {
+            in_flight.begin(bytes);
+        } else {
+            in_flight.end(bytes);
         }
     }
 }

@@ -9,6 +9,7 @@ use super::registers::Registers;
 use super::row;
 use super::scatter;
 use super::state::{Group, Warp, Worker};
+use super::stride;
 use super::vectorise::{each, vectorised};
 use crate::check::finding::FindingKind;
 use crate::count::coalesce;
@@ -173,10 +174,12 @@ vectorised! {
             let is_done = match a.space {
                 Space::Global => {
                     row::load_global(w, g, warp, a, r, pc)
+                        || stride::load_global(w, g, warp, a, r, pc)
                         || scatter::load_global(w, warp, a, r, pc)
                 }
                 Space::Shared => {
                     row::load_shared(w, g, warp, a, r, pc)
+                        || stride::load_shared(w, g, warp, a, r, pc)
                         || scatter::load_shared(w, g, warp, a, r, pc)
                 }
                 _ => false,
@@ -396,10 +399,12 @@ vectorised! {
             let is_done = match a.space {
                 Space::Global => {
                     row::store_global(w, g, warp, a, r, pc)
+                        || stride::store_global(w, g, warp, a, r, pc)
                         || scatter::store_global(w, warp, a, r, pc)
                 }
                 Space::Shared => {
                     row::store_shared(w, g, warp, a, r, pc)
+                        || stride::store_shared(w, g, warp, a, r, pc)
                         || scatter::store_shared(w, g, warp, a, r, pc)
                 }
                 _ => false,

@@ -7,10 +7,12 @@
 mod atomic;
 mod budget;
 mod bulk;
+mod chunks;
 mod collective;
 mod copy;
 mod data;
 mod floating;
+mod in_flight;
 mod integer;
 mod knowledge;
 mod lanes;
@@ -32,6 +34,7 @@ mod schedule;
 mod special;
 mod state;
 mod step;
+mod stride;
 mod sync;
 mod unwritten;
 pub(crate) mod vectorise;
@@ -43,6 +46,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use crate::count::counters;
+use crate::count::occupancy::occupancy;
 use crate::device::{self, DeviceOptions, Report};
 use crate::error::{Error, ErrorKind};
 use crate::memory::global::GlobalMemory;
@@ -196,7 +200,34 @@ fn check(
             ));
         }
     }
+    if asked.cooperative {
+        check_cooperative(kernel, options, blocks, threads as u32, shared as u32)?;
+    }
     Ok(cluster)
+}
+
+/// Whether all blocks of a cooperative launch are on the device at once, so that they can wait for one another.
+fn check_cooperative(
+    kernel: &KernelCode,
+    options: &DeviceOptions,
+    blocks: u64,
+    threads: u32,
+    shared: u32,
+) -> Result<(), Error> {
+    let capability = options.compute_capability;
+    let Some(held) = occupancy(capability, threads, kernel.max_registers, shared) else {
+        return Ok(());
+    };
+    let (held, multiprocessors) = (held.blocks, options.multiprocessors);
+    let most = u64::from(held) * u64::from(multiprocessors);
+    if blocks <= most {
+        return Ok(());
+    }
+    let what = format!(
+        "{}: a cooperative launch of {blocks} blocks; the device holds {most} at once, {held} of {threads} threads and {shared} bytes of shared memory on each of {multiprocessors} multiprocessors",
+        kernel.name
+    );
+    Err(Error::new(ErrorKind::CooperativeLaunchTooLarge, what))
 }
 
 fn run_in_order<'a>(launch: &'a Launch<'a>, cooperative: bool) -> (Worker<'a>, Option<Error>) {
@@ -204,7 +235,7 @@ fn run_in_order<'a>(launch: &'a Launch<'a>, cooperative: bool) -> (Worker<'a>, O
     let threads = launch.threads_per_block() * launch.cluster_size();
     let per_multiprocessor = (2048 / threads.max(1)).clamp(1, 32);
     let limit = launch.options.multiprocessors.max(1) * per_multiprocessor;
-    // All blocks of a cooperative launch are on the device: whether they fit was asked before.
+    // All blocks of a cooperative launch are on the device: `check` refuses those that are not.
     let limit = if cooperative { launch.groups() } else { limit };
     let result = schedule::run_together(&mut worker, limit as usize);
     (worker, result.err())

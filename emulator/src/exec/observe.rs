@@ -73,10 +73,8 @@ pub(super) fn illegal(
     } else {
         ErrorKind::IllegalAddress
     };
-    let (block, thread) = (g.blocks[warp.rank].index, warp.thread(lane));
-    let what = format!(
-        "{name} of {bytes} bytes of {space} memory at 0x{address:x} by block {block} thread {thread}"
-    );
+    let by = (w.launch).thread_name(g.blocks[warp.rank].index, warp.thread(lane));
+    let what = format!("{name} of {bytes} bytes of {space} memory at 0x{address:x} by {by}");
     Err(w.fail(kind, pc, &what))
 }
 
@@ -357,16 +355,72 @@ fn define_row(g: &mut Group, found: &Shared, site: Site) -> bool {
     row.iter().fold(1, |all, defined| all & defined) == 1
 }
 
-/// Whether each of a lane's bytes, which are 0 or 1, is 1.
+/// Marks what lanes write as defined; of a read, the lanes that read what is not.
 #[inline(always)]
-fn is_defined(bytes: &[u8]) -> bool {
-    if let Ok(bytes) = <[u8; 4]>::try_from(bytes) {
-        return u32::from_ne_bytes(bytes) == 0x0101_0101;
+fn define_lanes(defined: &mut [u8], found: &Shared, site: Site) -> u32 {
+    #[inline(always)]
+    fn of<const N: usize>(defined: &mut [u8], offsets: &[u32; 32], is_write: bool) -> u32 {
+        let mut missing = 0;
+        // Lanes that take no part have the offset of one that does.
+        for (lane, &offset) in offsets.iter().enumerate() {
+            let Some(bytes) =
+                (defined.get_mut(offset as usize..)).and_then(|rest| rest.first_chunk_mut::<N>())
+            else {
+                continue;
+            };
+            if is_write {
+                *bytes = [1; N];
+            } else {
+                missing |= u32::from(*bytes != [1; N]) << lane;
+            }
+        }
+        missing
     }
-    if let Ok(bytes) = <[u8; 16]>::try_from(bytes) {
-        return u128::from_ne_bytes(bytes) == u128::from_ne_bytes([1; 16]);
+    let missing = match site.bytes {
+        1 => of::<1>(defined, &found.offsets, site.is_write),
+        2 => of::<2>(defined, &found.offsets, site.is_write),
+        4 => of::<4>(defined, &found.offsets, site.is_write),
+        8 => of::<8>(defined, &found.offsets, site.is_write),
+        _ => of::<16>(defined, &found.offsets, site.is_write),
+    };
+    missing & found.mask
+}
+
+/// Marks what lanes write as defined; finds reads of what is not.
+#[inline(always)]
+fn watch_defined(
+    w: &mut Worker<'_>,
+    g: &mut Group,
+    warp: &Warp,
+    at: &Addresses,
+    found: &Shared,
+    site: Site,
+) {
+    let missing = match found.rank {
+        Some(_) if define_row(g, found, site) => 0,
+        Some(rank) => define_lanes(&mut g.blocks[rank].defined, found, site),
+        None => lanes(found.mask).fold(0, |missing, lane| {
+            let one = Shared {
+                mask: 1 << lane,
+                offsets: [found.offsets[lane]; 32],
+                ..*found
+            };
+            let block = &mut g.blocks[rank_of(warp, at[lane], None)];
+            missing | define_lanes(&mut block.defined, &one, site)
+        }),
+    };
+    for lane in lanes(missing) {
+        let what = shared_memory(g, warp, at[lane], found, lane, site);
+        report(
+            w,
+            g,
+            warp,
+            lane,
+            FindingKind::UninitialisedMemory,
+            what,
+            site.pc,
+        );
     }
-    !bytes.contains(&0)
 }
 
 /// The checks of an access to shared memory that can be made.
@@ -380,26 +434,8 @@ fn watch_shared(
     site: Site,
 ) {
     let checks = w.launch.checks;
-    if checks.init && !define_row(g, found, site) {
-        for lane in lanes(found.mask) {
-            let block = &mut g.blocks[rank_of(warp, at[lane], found.rank)];
-            let from = found.offsets[lane] as usize;
-            let defined = &mut block.defined[from..from + site.bytes as usize];
-            if site.is_write {
-                defined.fill(1);
-            } else if !is_defined(defined) {
-                let what = shared_memory(g, warp, at[lane], found, lane, site);
-                report(
-                    w,
-                    g,
-                    warp,
-                    lane,
-                    FindingKind::UninitialisedMemory,
-                    what,
-                    site.pc,
-                );
-            }
-        }
+    if checks.init {
+        watch_defined(w, g, warp, at, found, site);
     }
     if checks.race {
         if !is_quiet(g, found, site) {
@@ -435,23 +471,17 @@ fn is_quiet(g: &Group, found: &Shared, site: Site) -> bool {
         return false;
     };
     let in_flight = &g.blocks[rank].in_flight;
-    let bytes = site.bytes as usize;
-    if is_row_of_offsets(&found.offsets, found.mask, site.bytes as u32) {
-        let from = found.offsets[0] as usize;
-        let cells = in_flight.get(from / 4..(from + 32 * bytes).div_ceil(4));
-        return cells.is_some_and(|cells| cells.iter().fold(0, |any, count| any | count) == 0);
+    if in_flight.is_quiet() {
+        return true;
     }
-    // All cells of lanes that take no part are those of one that does.
-    let mut any = 0;
-    for &offset in &found.offsets {
-        let from = offset as usize;
-        match in_flight.get(from / 4..(from + bytes).div_ceil(4)) {
-            Some(&[one]) => any |= one,
-            Some(cells) => any |= cells.iter().fold(0, |any, count| any | count),
-            None => return false,
-        }
+    let bytes = site.bytes as u32;
+    if is_row_of_offsets(&found.offsets, found.mask, bytes) {
+        let from = found.offsets[0];
+        return !in_flight.any(from..from + 32 * bytes);
     }
-    any == 0
+    // Lanes that take no part have the offset of one that does.
+    let is_busy = |&offset: &u32| in_flight.any(offset..offset + bytes);
+    !found.offsets.iter().any(is_busy)
 }
 
 /// Looks for asynchronous copies under way to what is accessed.
@@ -467,11 +497,8 @@ fn watch_copies(
     for lane in lanes(found.mask) {
         let rank = rank_of(warp, at[lane], found.rank);
         let from = found.offsets[lane];
-        let cells = from as usize / 4..(from as usize + site.bytes as usize).div_ceil(4);
-        if g.blocks[rank].in_flight[cells]
-            .iter()
-            .all(|&count| count == 0)
-        {
+        let bytes = from..from + site.bytes as u32;
+        if !g.blocks[rank].in_flight.any(bytes) {
             continue;
         }
         if let Some((other_pc, other)) = super::copy::find(g, warp, rank, from, site.bytes as u32) {

@@ -86,11 +86,11 @@ pub(super) fn assertion(
         String::from_utf8_lossy(&text(w, warp, lane, argument(warp, lane, row, 8))).into_owned()
     };
     let (message, file, line) = (string(r[0]), string(r[1]), argument(warp, lane, r[2], 4));
-    let (block, thread) = (g.blocks[warp.rank].index, warp.thread(lane));
+    let by = (w.launch).thread_name(g.blocks[warp.rank].index, warp.thread(lane));
     w.fail(
         ErrorKind::Assertion,
         pc,
-        &format!("{file}:{line}: block {block} thread {thread}: assertion `{message}` failed"),
+        &format!("{file}:{line}: {by}: assertion `{message}` failed"),
     )
 }
 

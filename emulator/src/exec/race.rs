@@ -1,10 +1,13 @@
 //! Looks for races of an access, and says what was found.
 
+use std::ops::Range;
+
 use super::memory::{Addresses, Site, lanes};
 use super::observe::{Memory, Shared, instance, rank_of, shared_memory};
 use super::state::{Async, Group, Warp, Worker};
+use crate::check::clock::Clock;
 use crate::check::finding::{FindingKind, Instance, Severity};
-use crate::check::race::{self, Conflict, Home, Memo, Stamp};
+use crate::check::race::{self, Conflict, Home, Memo, Outcome, Stamp};
 use crate::program::op::{Op, Scope};
 
 /// Block in the launch and thread in it that a stamp is of, or that started the asynchronous operation.
@@ -105,7 +108,7 @@ pub(super) fn race_global(
     {
         return;
     }
-    let memo = Memo::default();
+    let memo: Memo<_> = Memo::default();
     let ordered = |lane: usize, other: Stamp, group: u32| {
         if group != g.index {
             memo.is_before(other, group, || is_before_all(other, group))
@@ -227,7 +230,7 @@ pub(super) fn race_shared(
             return;
         }
     }
-    let memo = Memo::default();
+    let memo: Memo<_> = Memo::default();
     let ordered = |lane: usize, other: Stamp, ()| {
         other.slot() != slot && memo.is_before(other, (), || is_before_all(warp, slot, other))
             || is_ordered(warp, slot, lane as u32, g.index, other)
@@ -286,6 +289,9 @@ pub(super) fn race_shared(
     }
 }
 
+/// Words of one range that an asynchronous operation is told to conflict at, at most.
+const CONFLICTS_OF_A_RANGE: usize = 8;
+
 /// Notes a write to shared memory that was looked at before.
 pub(super) fn mark_written(g: &mut Group, rank: usize, offset: u32, bytes: u64, stamp: Stamp) {
     if let Some(shadow) = &mut g.blocks[rank].shadow {
@@ -300,14 +306,14 @@ pub(super) fn mark_written(g: &mut Group, rank: usize, offset: u32, bytes: u64, 
     }
 }
 
-/// An access of an asynchronous operation to shared memory, as of the thread that starts it: what is not ordered before that,
-/// and, of a read, what no fence of the asynchronous proxy follows.
+/// Accesses of an asynchronous operation to ranges of shared memory, as of the thread that starts it: what is not ordered before
+/// that, and, of reads, what no fence of the asynchronous proxy follows.
 pub(super) fn race_async(
     w: &mut Worker<'_>,
     g: &mut Group,
     warp: &Warp,
     rank: usize,
-    offsets: std::ops::Range<u32>,
+    ranges: &[Range<u32>],
     site: super::bulk::Site,
 ) {
     let super::bulk::Site {
@@ -318,43 +324,61 @@ pub(super) fn race_async(
         kind,
     } = site;
     let slot = g.slot(warp.rank, warp.index);
-    let (own, home) = (g.async_slot(kind, slot), g.home(warp.rank));
-    let stamp = Stamp::asynchronous(g.time, own, lane, pc, reach(w, pc, is_atomic));
-    let limit = Stamp::limit(warp.clock.floor().min(warp.order.all()));
-    let mut proxy: Option<(u32, Stamp)> = None;
-    let mut conflicts: Vec<(u32, Conflict<()>)> = Vec::new();
+    let own = g.async_slot(kind, slot);
+    let access = race::Access {
+        stamp: Stamp::asynchronous(g.time, own, lane, pc, reach(w, pc, is_atomic)),
+        group: (),
+        is_write,
+        limit: Stamp::limit(warp.clock.floor().min(warp.order.all())),
+        home: g.home(warp.rank),
+    };
     let group = g.index;
     let Some(shadow) = &mut g.blocks[rank].shadow else {
         return;
     };
-    for offset in offsets.step_by(4) {
-        // Asynchronous operations of one thread and another are told apart by what waits for them, not by stamps.
-        let ordered = |other: Stamp, ()| is_ordered(warp, slot, lane as u32, group, other);
-        if !is_write {
-            let last = shadow.last_write(u64::from(offset));
-            if last != Stamp::NONE
-                && !last.is_async()
-                && ordered(last, ())
-                && !warp.clock.covers_proxied(last.slot(), last.time())
-                && !(warp.lanes).knows(lane as u32, |clock| {
-                    clock.is_of(group) && clock.covers_proxied(last.slot(), last.time())
-                })
-            {
-                proxy = proxy.or(Some((offset, last)));
-            }
-        }
-        let access = race::Access {
-            stamp,
-            group: (),
-            is_write,
-            limit,
-            home,
-        };
-        if let Some(conflict) = shadow.access(u64::from(offset), 4, &access, ordered)
-            && conflicts.len() < 8
-        {
-            conflicts.push((offset, conflict));
-        }
+    // Asynchronous operations of one thread and another are told apart by what waits for them, not by stamps.
+    let (of_warps, of_lanes) = (Memo::<(), 8>::default(), Memo::<(), 8>::default());
+    let ordered = |other: Stamp, ()| {
+        of_warps.is_before(other, (), || is_before_all(warp, slot, other))
+            || of_lanes.is_before_of_lane(other, (), || {
+                is_ordered(warp, slot, lane as u32, group, other)
+            })
+    };
+    let is_fenced = |last: Stamp| {
+        let covers = |clock: &Clock| clock.covers_proxied(last.slot(), last.time());
+        covers(&warp.clock)
+            || (warp.lanes).knows(lane as u32, |clock| clock.is_of(group) && covers(clock))
+    };
+    // The last write that was found to be behind a fence: as are others of its warp at its time.
+    let mut fenced = Stamp::NONE;
+    let mut outcome = Outcome::of_fresh(&access);
+    let mut proxies: Vec<(u32, Stamp)> = Vec::new();
+    let mut conflicts: Vec<(u32, Conflict<()>)> = Vec::new();
+    for range in ranges {
+        let range = u64::from(range.start)..u64::from(range.end);
+        let most = conflicts.len() + CONFLICTS_OF_A_RANGE;
+        let mut proxy = None;
+        shadow.access_range(
+            range,
+            &access,
+            &mut outcome,
+            &ordered,
+            |granule, last, conflict| {
+                if !is_write && last != Stamp::NONE && !last.is_async() && !last.same_moment(fenced)
+                {
+                    if is_fenced(last) {
+                        fenced = last;
+                    } else if ordered(last, ()) {
+                        proxy = proxy.or(Some((granule.start as u32, last)));
+                    }
+                }
+                if let Some(conflict) = conflict {
+                    let words = granule.step_by(4).map(|at| (at as u32, conflict));
+                    conflicts.extend(words.take(most - conflicts.len()));
+                }
+            },
+        );
+        proxies.extend(proxy);
     }
     let memory = |g: &Group, offset: u32| Memory {
         space: "shared",
@@ -362,7 +386,7 @@ pub(super) fn race_async(
         bytes: 4,
         allocation: Some((0, g.blocks[rank].shared.len() as u64)),
     };
-    if let Some((offset, last)) = proxy {
+    for (offset, last) in proxies {
         let other = party(w, g.index, last);
         let instance = Instance {
             other: Some(other),
@@ -387,7 +411,7 @@ pub(super) fn race_async(
             warp,
             lane,
             &site,
-            stamp,
+            access.stamp,
             conflict,
             true,
             other,
@@ -402,7 +426,7 @@ pub(super) fn race_async_global(
     w: &mut Worker<'_>,
     g: &Group,
     warp: &Warp,
-    range: std::ops::Range<u64>,
+    range: Range<u64>,
     site: super::bulk::Site,
 ) {
     let super::bulk::Site {
@@ -424,21 +448,28 @@ pub(super) fn race_async_global(
         limit: Stamp::limit(warp.clock.floor().min(warp.order.all())),
         home: g.home(warp.rank),
     };
-    let mut at = range.start;
+    let ordered = |other: Stamp, group: u32| {
+        if group == g.index {
+            is_ordered(warp, slot, lane as u32, g.index, other)
+        } else {
+            warp.clock
+                .covers_foreign(group, other.slot(), other.lane(), other.time())
+                || is_known(warp, lane as u32, group, other)
+        }
+    };
     let mut found: Option<(u64, Conflict<u32>)> = None;
-    while at < range.end {
-        let bytes = (1 << at.trailing_zeros().min(2)).min(1 << (range.end - at).ilog2());
-        let conflict = w.shadow.access(at, bytes, &access, |other, group| {
-            if group == g.index {
-                is_ordered(warp, slot, lane as u32, g.index, other)
-            } else {
-                warp.clock
-                    .covers_foreign(group, other.slot(), other.lane(), other.time())
-                    || is_known(warp, lane as u32, group, other)
+    let mut note = |at: u64, conflict: Conflict<u32>| found = found.or(Some((at, conflict)));
+    if (range.start | range.end).is_multiple_of(4) {
+        w.shadow.access_range(range, &access, ordered, note);
+    } else {
+        let mut at = range.start;
+        while at < range.end {
+            let bytes = (1 << at.trailing_zeros().min(2)).min(1 << (range.end - at).ilog2());
+            if let Some(conflict) = w.shadow.access(at, bytes, &access, ordered) {
+                note(at, conflict);
             }
-        });
-        found = found.or(conflict.map(|conflict| (at, conflict)));
-        at += bytes;
+            at += bytes;
+        }
     }
     if let Some((address, conflict)) = found {
         let allocation = w

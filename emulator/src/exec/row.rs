@@ -60,7 +60,13 @@ fn is_plain(a: &Access) -> bool {
 
 /// What the race check needs of an access; `G` is the group's number where it matters.
 #[inline(always)]
-fn stamped<G>(g: &Group, warp: &Warp, group: G, pc: u32, is_write: bool) -> (u32, Stamped<G>) {
+pub(super) fn stamped<G>(
+    g: &Group,
+    warp: &Warp,
+    group: G,
+    pc: u32,
+    is_write: bool,
+) -> (u32, Stamped<G>) {
     let slot = g.slot(warp.rank, warp.index);
     let access = Stamped {
         stamp: Stamp::new(warp.clock.of(slot), slot, 0, pc, None),
@@ -70,6 +76,22 @@ fn stamped<G>(g: &Group, warp: &Warp, group: G, pc: u32, is_write: bool) -> (u32
         home: g.home(warp.rank),
     };
     (slot, access)
+}
+
+/// Whether an access, of a group or another, is before those of all lanes.
+#[inline(always)]
+pub(super) fn is_before_all_of(
+    g: &Group,
+    warp: &Warp,
+    slot: u32,
+    other: Stamp,
+    group: u32,
+) -> bool {
+    if group == g.index {
+        is_before_all(warp, slot, other)
+    } else {
+        (warp.clock).covers_all_foreign(group, other.slot(), other.time())
+    }
 }
 
 /// Checks and counts an access to shared memory; where it begins, if it can be made here.
@@ -99,8 +121,7 @@ fn shared(
     if checks.race {
         let (slot, access) = stamped(g, warp, (), pc, is_write);
         let block = &mut g.blocks[warp.rank];
-        let in_flight = block.in_flight.get(from / 4..to / 4)?;
-        if in_flight.iter().fold(0, |any, count| any | count) != 0 {
+        if block.in_flight.any(from as u32..to as u32) {
             return None;
         }
         let ordered = |other: Stamp, ()| is_before_all(warp, slot, other);
@@ -150,14 +171,7 @@ fn global(
     }
     if checks.race {
         let (slot, access) = stamped(g, warp, g.index, pc, is_write);
-        let ordered = |other: Stamp, group: u32| {
-            if group == g.index {
-                is_before_all(warp, slot, other)
-            } else {
-                warp.clock
-                    .covers_all_foreign(group, other.slot(), other.time())
-            }
-        };
+        let ordered = |other: Stamp, group: u32| is_before_all_of(g, warp, slot, other, group);
         if !w.shadow.access_row(first, (bytes, bytes), &access, ordered) {
             return None;
         }
@@ -331,9 +345,10 @@ pub(super) fn load_global(
             });
         }
         (4, 4) => {
-            let pairs: [u64; 64] = allocation.load_range(offset);
-            let values =
-                quads::split(|lane| bytemuck::cast([pairs[2 * lane], pairs[2 * lane + 1]]));
+            let words = allocation.words::<64>(offset);
+            let values = quads::split(|lane| {
+                bytemuck::cast([words.load(2 * lane), words.load(2 * lane + 1)])
+            });
             for (element, values) in values.iter().enumerate() {
                 *registers.r32_mut(r[element]) = *values;
             }
@@ -387,11 +402,12 @@ pub(super) fn store_global(
         }
         (4, 4) => {
             let values = [1, 2, 3, 4].map(|element| registers.r32(r[element]));
-            let mut pairs = [0; 64];
-            quads::join(values, |lane, words| {
-                [pairs[2 * lane], pairs[2 * lane + 1]] = bytemuck::cast(words);
+            let words = allocation.words::<64>(offset);
+            quads::join(values, |lane, quad| {
+                let [low, high] = bytemuck::cast(quad);
+                words.store(2 * lane, low);
+                words.store(2 * lane + 1, high);
             });
-            allocation.store_range(offset, &pairs);
         }
         _ => {
             let values = [registers.r64(r[1]), registers.r64(r[2])];

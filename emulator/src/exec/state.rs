@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use super::budget::Budget;
 use super::copy::Copies;
+use super::in_flight::InFlight;
 use super::knowledge::{Knowledge, LaneKnowledge};
 use super::mbarrier::Phase;
 use super::order::Published;
@@ -112,8 +113,8 @@ pub(crate) struct Block {
     pub(crate) shared: Vec<u8>,
     /// One byte per byte: 1 once written.
     pub(crate) defined: Vec<u8>,
-    /// One byte per 4 bytes: how many copies are under way to it.
-    pub(crate) in_flight: Vec<u8>,
+    /// Where copies are under way to.
+    pub(crate) in_flight: InFlight,
     pub(crate) shadow: Option<SharedShadow>,
     pub(crate) barriers: [Barrier; 16],
     pub(crate) mbarriers: BTreeMap<u32, Phase>,
@@ -306,6 +307,13 @@ impl Launch<'_> {
         (blocks / u64::from(self.cluster_size())) as u32
     }
 
+    /// A thread, by coordinates as a kernel sees them, of a block of the launch.
+    pub(crate) fn thread_name(&self, block: u32, thread: u32) -> String {
+        let [x, y, z] = coordinates(block, self.grid);
+        let [i, j, k] = coordinates(thread, self.block);
+        format!("block ({x}, {y}, {z}) thread ({i}, {j}, {k})")
+    }
+
     /// The number in the launch of a block of a group.
     pub(crate) fn block_index(&self, group: u32, rank: u32) -> u32 {
         if !self.has_clusters {
@@ -460,7 +468,7 @@ impl Block {
             index: launch.block_index(group, rank),
             shared: vec![0; bytes],
             defined: vec![0; if checks.init { bytes } else { 0 }],
-            in_flight: vec![0; if checks.race { bytes.div_ceil(4) } else { 0 }],
+            in_flight: InFlight::new(if checks.race { bytes } else { 0 }),
             shadow: checks.race.then(|| SharedShadow::new(bytes)),
             barriers: Default::default(),
             mbarriers: BTreeMap::new(),

@@ -304,15 +304,9 @@ pub(super) fn run(
                 }
             }
             Op::Trap => {
-                let (block, thread) = (
-                    g.blocks[warp.rank].index,
-                    warp.thread(mask.trailing_zeros() as usize),
-                );
-                return Err(w.fail(
-                    ErrorKind::Trap,
-                    pc,
-                    &format!("trap in block {block} thread {thread}"),
-                ));
+                let thread = warp.thread(mask.trailing_zeros() as usize);
+                let by = w.launch.thread_name(g.blocks[warp.rank].index, thread);
+                return Err(w.fail(ErrorKind::Trap, pc, &format!("trap in {by}")));
             }
             Op::Assert => return Err(print::assertion(w, g, warp, r, mask, pc)),
             Op::Sleep => {

@@ -8,6 +8,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::bulk;
+use super::chunks::Chunks;
 use super::observe::{self, Memory};
 use super::state::{Async, Group, Wait, Warp, Worker};
 use crate::check::finding::{FindingKind, Instance};
@@ -111,8 +112,9 @@ pub(crate) struct Scratch {
     free: Vec<Arc<Vec<Columns>>>,
     /// The bytes of an operand, 32 of each row or column.
     bytes: Vec<[u32; 8]>,
-    /// Addresses of an operand's chunks.
-    chunks: Vec<u32>,
+    /// What an instruction reads: by chunks, and by bytes.
+    chunks: Chunks,
+    ranges: Vec<Range<u32>>,
 }
 
 impl Scratch {
@@ -328,20 +330,16 @@ fn start(
     let b = operand(w, warp.registers.r64(b_row)[lane], op.transpose_b)?;
     let checks = w.launch.checks;
     if checks.memory || checks.init || checks.race {
-        let mut chunks = std::mem::take(&mut w.wgmma.chunks);
-        chunks.clear();
+        let Scratch { chunks, ranges, .. } = &mut w.wgmma;
         if let A::Shared(a) = &a {
-            a.visit(rows_of(warp), u32::from(op.k), |at| chunks.push(at));
+            a.visit(rows_of(warp), u32::from(op.k), |at| chunks.insert(at));
         }
-        b.visit(0..u32::from(op.n), u32::from(op.k), |at| chunks.push(at));
-        chunks.sort_unstable();
-        let mut result = Ok(true);
-        each_range(&chunks, |range| {
-            result = bulk::check_read(w, g, warp, range, lane, pc);
-            matches!(result, Ok(true))
-        });
-        w.wgmma.chunks = chunks;
-        if !result? {
+        b.visit(0..u32::from(op.n), u32::from(op.k), |at| chunks.insert(at));
+        chunks.take_ranges(ranges);
+        let ranges = std::mem::take(ranges);
+        let may_read = bulk::check_read(w, g, warp, &ranges, lane, pc);
+        w.wgmma.ranges = ranges;
+        if !may_read? {
             return Ok(());
         }
     }
@@ -365,18 +363,6 @@ fn start(
 fn rows_of(warp: &Warp) -> Range<u32> {
     let first = warp.index % 4 * 16;
     first..first + 16
-}
-
-/// Calls `f` with chunks, which are in order, as ranges of bytes, as long as it answers so.
-fn each_range(chunks: &[u32], mut f: impl FnMut(Range<u32>) -> bool) {
-    for run in chunks.chunk_by(|a, b| a.saturating_add(16) >= *b) {
-        let (Some(first), Some(last)) = (run.first(), run.last()) else {
-            continue;
-        };
-        if !f(*first..last.saturating_add(16)) {
-            return;
-        }
-    }
 }
 
 /// Executes the groups before one.

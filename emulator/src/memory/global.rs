@@ -4,6 +4,8 @@
 //! Blocks on several cores read and write one buffer. Every access is a relaxed atomic of its own size: on the hosts this runs
 //! on that is a plain load or store, and a race in the emulated program stays a race there instead of becoming one here.
 
+mod defined;
+
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed};
 
@@ -411,6 +413,32 @@ impl<'a> Cells<'a> {
     }
 }
 
+/// Words of 8 bytes of an allocation, side by side: all of them are within it.
+#[derive(Clone, Copy)]
+pub(crate) struct Span<'a, const N: usize> {
+    cells: Cells<'a>,
+    offset: u64,
+}
+
+impl<const N: usize> Span<'_, N> {
+    #[inline(always)]
+    fn at(&self, index: usize) -> &AtomicU64 {
+        assert!(index < N);
+        // SAFETY: the words were found within the allocation and aligned when this was made.
+        unsafe { self.cells.at::<AtomicU64>(self.offset + 8 * index as u64) }
+    }
+
+    #[inline(always)]
+    pub(crate) fn load(&self, index: usize) -> u64 {
+        self.at(index).load(Relaxed)
+    }
+
+    #[inline(always)]
+    pub(crate) fn store(&self, index: usize, value: u64) {
+        self.at(index).store(value, Relaxed);
+    }
+}
+
 impl Allocation {
     /// A cell at a byte offset that is a multiple of its size and within the allocation.
     #[inline(always)]
@@ -504,28 +532,6 @@ impl Allocation {
         (head, words, head + (length - head) / 8 * 8)
     }
 
-    /// Marks bytes as written.
-    pub(crate) fn define(&self, offset: u64, bytes: u64) {
-        if self.defined.is_empty() {
-            return;
-        }
-        let mut at = offset;
-        while at < offset + bytes {
-            let bit = at % 64;
-            let count = (64 - bit).min(offset + bytes - at);
-            let mask = if count == 64 {
-                u64::MAX
-            } else {
-                ((1 << count) - 1) << bit
-            };
-            let word = &self.defined[(at / 64) as usize];
-            if word.load(Relaxed) & mask != mask {
-                word.fetch_or(mask, Relaxed);
-            }
-            at += count;
-        }
-    }
-
     /// All cells, to be looked up by byte offset, unchecked. Taken once for all lanes: the compiler cannot know that the words
     /// stay where they are.
     #[inline(always)]
@@ -585,6 +591,16 @@ impl Allocation {
         }
     }
 
+    /// `N` words of 8 bytes that lie side by side, from an offset that is a multiple of 8.
+    #[inline(always)]
+    pub(crate) fn words<const N: usize>(&self, offset: u64) -> Span<'_, N> {
+        assert!(offset.is_multiple_of(8) && offset + 8 * N as u64 <= self.words.bytes());
+        Span {
+            cells: self.cells(),
+            offset,
+        }
+    }
+
     /// Loads words of 8 bytes that lie side by side, from an offset that is a multiple of 8.
     #[inline(always)]
     pub(crate) fn load_range<const N: usize>(&self, offset: u64) -> [u64; N] {
@@ -602,45 +618,6 @@ impl Allocation {
         for (i, &value) in values.iter().enumerate() {
             // SAFETY: as in `load_range`.
             unsafe { cells.at::<AtomicU64>(offset + 8 * i as u64) }.store(value, Relaxed);
-        }
-    }
-
-    /// Whether all bytes of a range were written.
-    #[inline]
-    pub(crate) fn is_defined_range(&self, offset: u64, bytes: u64) -> bool {
-        if self.defined.is_empty() {
-            return true;
-        }
-        let (first, last) = (offset / 64, (offset + bytes - 1) / 64);
-        (first..=last).all(|word| {
-            let from = offset.max(64 * word) - 64 * word;
-            let to = (offset + bytes).min(64 * word + 64) - 64 * word;
-            let mask = u64::MAX >> (64 - (to - from)) << from;
-            self.defined[word as usize].load(Relaxed) & mask == mask
-        })
-    }
-
-    fn undefine(&self, offset: u64) {
-        if self.defined.is_empty() {
-            return;
-        }
-        self.defined[(offset / 64) as usize].fetch_and(!(1 << (offset % 64)), Relaxed);
-    }
-
-    /// Whether all of at most 16 bytes were written.
-    #[inline(always)]
-    pub(crate) fn is_defined(&self, offset: u64, bytes: u64) -> bool {
-        if self.defined.is_empty() {
-            return true;
-        }
-        let bit = offset % 64;
-        let word = self.defined[(offset / 64) as usize].load(Relaxed);
-        if bit + bytes <= 64 {
-            let mask = ((1 << bytes) - 1) << bit;
-            word & mask == mask
-        } else {
-            (offset..offset + bytes)
-                .all(|at| self.defined[(at / 64) as usize].load(Relaxed) >> (at % 64) & 1 == 1)
         }
     }
 }

@@ -1,14 +1,23 @@
 //! Shadow of global memory, and what is remembered of accesses to it.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
-use super::{Access, Conflict, SLOT_SHIFT, Shadow, Stamp, Tag};
+use super::{Access, Conflict, LANE_SHIFT, Outcome, SLOT_SHIFT, Shadow, Stamp, Tag};
 
-/// What was found out last about other warps' accesses: those of one instruction follow one another.
-#[derive(Debug, Default)]
-pub(crate) struct Memo<G: Copy>(std::cell::Cell<(u64, G, bool)>);
+/// What was found out last about other accesses: those of one instruction, or of one operation, are alike. `N` moments of warps
+/// are remembered.
+#[derive(Debug)]
+pub(crate) struct Memo<G: Copy, const N: usize = 1>([std::cell::Cell<(u64, G, bool)>; N]);
 
-impl<G: Tag> Memo<G> {
+impl<G: Tag, const N: usize> Default for Memo<G, N> {
+    fn default() -> Self {
+        // No access has the key 0.
+        Self(std::array::from_fn(|_| Default::default()))
+    }
+}
+
+impl<G: Tag, const N: usize> Memo<G, N> {
     /// Whether an access of another warp is before; `find_out` depends on its warp and time only.
     #[inline(always)]
     pub(crate) fn is_before(
@@ -17,13 +26,30 @@ impl<G: Tag> Memo<G> {
         group: G,
         find_out: impl FnOnce() -> bool,
     ) -> bool {
-        let key = other.0 >> SLOT_SHIFT;
-        let (known, of, is_before) = self.0.get();
+        self.look_up(other.0 >> SLOT_SHIFT, group, find_out)
+    }
+
+    /// As [`Self::is_before`], where `find_out` depends on the lane too.
+    #[inline(always)]
+    pub(crate) fn is_before_of_lane(
+        &self,
+        other: Stamp,
+        group: G,
+        find_out: impl FnOnce() -> bool,
+    ) -> bool {
+        self.look_up(other.0 >> LANE_SHIFT, group, find_out)
+    }
+
+    #[inline(always)]
+    fn look_up(&self, key: u64, group: G, find_out: impl FnOnce() -> bool) -> bool {
+        // Slots differ in the low bits; where lanes are below them, in those above.
+        let place = &self.0[(key ^ key >> 5) as usize % N];
+        let (known, of, is_before) = place.get();
         if known == key && of == group {
             return is_before;
         }
         let is_before = find_out();
-        self.0.set((key, group, is_before));
+        place.set((key, group, is_before));
         is_before
     }
 }
@@ -115,5 +141,33 @@ impl GlobalShadow {
     ) -> bool {
         self.page(address / PAGE)
             .access_row(address % PAGE, size, access, ordered)
+    }
+
+    /// As [`Shadow::access_range`], of a range of whole words; `found` is told of conflicts, by the granule's address.
+    pub(crate) fn access_range(
+        &mut self,
+        range: Range<u64>,
+        access: &Access<u32>,
+        ordered: impl Fn(Stamp, u32) -> bool,
+        mut found: impl FnMut(u64, Conflict<u32>),
+    ) {
+        let mut outcome = Outcome::of_fresh(access);
+        let mut at = range.start;
+        while at < range.end {
+            let page = at - at % PAGE;
+            let end = range.end.min(page + PAGE);
+            self.page(at / PAGE).access_range(
+                at - page..end - page,
+                access,
+                &mut outcome,
+                &ordered,
+                |granule, _, conflict| {
+                    if let Some(conflict) = conflict {
+                        found(page + granule.start, conflict);
+                    }
+                },
+            );
+            at = end;
+        }
     }
 }

@@ -250,3 +250,119 @@ proptest! {
         }
     }
 }
+
+/// An access of shared memory: of a range by an asynchronous operation, in words; of a row of words from a segment on; or of one
+/// lane's words.
+#[derive(Debug, Clone)]
+enum Kind {
+    Range { first: u64, words: u64 },
+    Row { segment: u64, shift: u32 },
+    Lane { first: u64, shift: u32 },
+}
+
+fn kinds() -> impl Strategy<Value = Kind> {
+    prop_oneof![
+        // Chunks of 16 bytes, as most are, and words.
+        4 => (0u64..48, 1u64..16).prop_map(|(first, count)| Kind::Range { first: 4 * first, words: 4 * count }),
+        1 => (0u64..192, 1u64..60).prop_map(|(first, words)| Kind::Range { first, words }),
+        2 => (0u64..6, 0u32..2).prop_map(|(segment, shift)| Kind::Row { segment, shift }),
+        1 => (0u64..240, 0u32..3).prop_map(|(first, shift)| Kind::Lane { first, shift }),
+    ]
+}
+
+proptest! {
+    /// What is found of a range, and what is kept of it, is as if each of its words were accessed alone.
+    #[test]
+    fn ranges_are_as_their_words(
+        steps in prop::collection::vec((kinds(), 1u32..8, 0u32..4, any::<bool>()), 1..40),
+        bytes in prop::bool::weighted(0.1),
+    ) {
+        let (mut ranges, mut words) = (SharedShadow::new(1024), SharedShadow::new(1024));
+        words.refine(2);
+        if bytes {
+            ranges.refine(0);
+        }
+        for (kind, time, slot, is_write) in steps {
+            // Of other warps what is even is known, of some lanes more.
+            let ordered = |other: Stamp, ()| {
+                other.slot() != slot && (other.time().is_multiple_of(2) || other.lane() == 3)
+            };
+            let access = |stamp: Stamp| Access {
+                stamp,
+                group: (),
+                is_write,
+                limit: Stamp::limit(time.saturating_sub(3)),
+                home: Home::default(),
+            };
+            let of_lane = |lane: usize| access(Stamp::new(time, slot, lane, 7, None));
+            match kind {
+                Kind::Range { first, words: count } => {
+                    let own = access(Stamp::asynchronous(time, slot + 4, 3, 9, None));
+                    let mut outcome = Outcome::of_fresh(&own);
+                    let mut found = Vec::new();
+                    // In two parts, with what is remembered between them.
+                    let (start, end) = (4 * first, 4 * (first + count));
+                    let middle = start + 4 * (count / 2);
+                    for part in [start..middle, middle..end] {
+                        ranges.access_range(part, &own, &mut outcome, &ordered, |granule, last, conflict| {
+                            found.extend(granule.step_by(4).map(|at| (at, last, conflict)));
+                        });
+                    }
+                    let mut expected = Vec::new();
+                    for at in (start..end).step_by(4) {
+                        let last = words.last_write(at);
+                        expected.push((at, last, words.access(at, 4, &own, ordered)));
+                    }
+                    prop_assert_eq!(found, expected);
+                }
+                Kind::Row { segment, shift } => {
+                    let size = 4 << shift;
+                    let at = |lane: usize| segment * SEGMENT + size * lane as u64;
+                    let mut found = [None; 32];
+                    if !ranges.access_row(at(0), (size, size), &of_lane(0), ordered) {
+                        let ordered = |_, other, group| ordered(other, group);
+                        ranges.access_lanes(at, u32::MAX, size, &of_lane(0), ordered, |lane, conflict| {
+                            found[lane] = Some(conflict);
+                        });
+                    }
+                    for (lane, found) in found.into_iter().enumerate() {
+                        let other = words.access(at(lane), size, &of_lane(lane), ordered);
+                        prop_assert_eq!(found, other);
+                    }
+                }
+                Kind::Lane { first, shift } => {
+                    let size = 4 << shift;
+                    let at = (4 * first) & !(size - 1);
+                    let found = ranges.access(at, size, &of_lane(1), ordered);
+                    prop_assert_eq!(found, words.access(at, size, &of_lane(1), ordered));
+                }
+            }
+            for offset in (0..1024).step_by(4) {
+                prop_assert_eq!(ranges.last_write(offset), words.last_write(offset));
+            }
+        }
+    }
+}
+
+/// What is remembered of one moment of a warp is not taken for another's.
+#[test]
+fn memos_tell_accesses_apart() {
+    let memo = Memo::<(), 8>::default();
+    let stamp = |time, slot, lane| Stamp::new(time, slot, lane, 0, None);
+    for round in 0..2 {
+        for time in 1..40 {
+            for slot in 0..40 {
+                let is_before = |other: Stamp| (other.time() + other.slot()).is_multiple_of(3);
+                let other = stamp(time, slot, 5);
+                let found = memo.is_before(other, (), || is_before(other));
+                assert_eq!(found, is_before(other), "{round} {time} {slot}");
+            }
+        }
+    }
+    let memo = Memo::<(), 8>::default();
+    for lane in (0..32).chain(0..32) {
+        let other = stamp(9, 2, lane);
+        let found = memo.is_before_of_lane(other, (), || lane % 2 == 0);
+        assert_eq!(found, lane % 2 == 0);
+    }
+}

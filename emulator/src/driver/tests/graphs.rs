@@ -4,7 +4,9 @@ use super::launches::launch_in;
 use super::*;
 use crate::driver::graph::{Graph, GraphExec, Node};
 use crate::driver::types::{KernelNodeParams, UpdateResult};
-use crate::driver::{capture, copy, event, fill, graph, graph_exec, graph_nodes, memory, pool};
+use crate::driver::{
+    capture, copy, event, fill, graph, graph_exec, graph_nodes, launch, memory, pool,
+};
 
 /// Calls disturb captures of the same thread only.
 const THREAD_LOCAL: u32 = 1;
@@ -417,4 +419,50 @@ fn kernel_nodes_are_read_and_changed() {
     assert_eq!(call!(graph_exec::cuGraphNodeSetEnabled, exec, own, 0), 0);
     assert_eq!(call!(graph_exec::cuGraphLaunch, exec, stream), 0);
     assert_eq!(numbers(x), [3, 3, 2, 2]);
+}
+
+#[test]
+fn a_node_stays_cooperative_when_its_parameters_change() {
+    context();
+    let (stream, small) = (new_stream(), kernel("small"));
+    begin(stream);
+    let code = call!(
+        launch::cuLaunchCooperativeKernel,
+        small,
+        2,
+        1,
+        1,
+        1,
+        1,
+        1,
+        0,
+        stream,
+        In::of(0)
+    );
+    assert_eq!(code, 0);
+    let graph = end(stream).unwrap();
+    let (node, exec) = (nodes(graph)[0], instantiate(graph));
+    for (blocks, expected) in [(132 * 32, 0), (132 * 32 + 1, 720)] {
+        let params = KernelNodeParams {
+            function: small,
+            grid: [blocks, 1, 1],
+            block: [1, 1, 1],
+            shared_bytes: 0,
+            parameters: In::of(0),
+            extra: In::of(0),
+            kernel: Handle::NULL,
+            context: Handle::NULL,
+        };
+        let params = In::from(&params);
+        let of_node = call!(graph_nodes::cuGraphKernelNodeSetParams_v2, node, params);
+        let of_exec = call!(
+            graph_exec::cuGraphExecKernelNodeSetParams_v2,
+            exec,
+            node,
+            params
+        );
+        assert_eq!((of_node, of_exec), (expected, expected), "{blocks} blocks");
+    }
+    assert_eq!(call!(graph_exec::cuGraphLaunch, exec, stream), 0);
+    assert_eq!(call!(stream::cuStreamSynchronize, stream), 0);
 }

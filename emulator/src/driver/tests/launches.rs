@@ -183,6 +183,22 @@ fn refused_launches_have_the_codes_of_hardware() {
     check([16, 1, 1], one, 0, &[cluster(16)], 912);
     check([132 * 32, 1, 1], one, 0, &[cooperative], 0);
     check([132 * 32 + 1, 1, 1], one, 0, &[cooperative], 720);
+    let all_at_once = |blocks: u32| {
+        call!(
+            launch::cuLaunchCooperativeKernel,
+            small,
+            blocks,
+            1,
+            1,
+            1,
+            1,
+            1,
+            0,
+            Handle::NULL,
+            In::of(0)
+        )
+    };
+    assert_eq!((all_at_once(132 * 32), all_at_once(132 * 32 + 1)), (0, 720));
     assert_eq!(launch_as(Handle::of(5), one, one, 0, &[]), 400);
     context();
     assert_eq!(

@@ -96,105 +96,138 @@ pub(super) fn shared(
     range: Range<u32>,
     site: Site,
 ) -> Result<bool, Error> {
+    Ok(shared_ranges(w, g, warp, rank, &[range], site)? == 1)
+}
+
+/// As [`shared`], of several ranges, up to the first that the copy may not touch: how many it may.
+pub(super) fn shared_ranges(
+    w: &mut Worker<'_>,
+    g: &mut Group,
+    warp: &Warp,
+    rank: usize,
+    ranges: &[Range<u32>],
+    site: Site,
+) -> Result<usize, Error> {
     let size = g
         .blocks
         .get(rank)
         .map_or(0, |block| block.shared.len() as u64);
-    let bytes = range.end - range.start;
-    let what = Memory {
+    let what = |range: &Range<u32>| Memory {
         space: "shared",
         address: u64::from(range.start),
-        bytes,
+        bytes: range.end.wrapping_sub(range.start),
         allocation: Some((0, size)),
     };
-    if u64::from(range.end) > size || range.end < range.start {
-        observe::illegal(
-            w,
-            g,
-            warp,
-            site.lane,
-            FindingKind::OutOfBounds,
-            what,
-            site.pc,
-        )?;
-        return Ok(false);
+    let is_outside = |range: &Range<u32>| u64::from(range.end) > size || range.end < range.start;
+    let is_gone = g
+        .blocks
+        .get(rank)
+        .is_some_and(|block| rank != warp.rank && block.threads == 0);
+    let wrong = match is_gone {
+        true => (!ranges.is_empty()).then_some(0),
+        false => ranges.iter().position(is_outside),
+    };
+    let good = &ranges[..wrong.unwrap_or(ranges.len())];
+    if !good.is_empty() {
+        watch_shared(w, g, warp, rank, good, what, site);
     }
-    if rank != warp.rank && g.blocks[rank].threads == 0 {
-        observe::illegal(
-            w,
-            g,
-            warp,
-            site.lane,
-            FindingKind::UseAfterFree,
-            what,
-            site.pc,
-        )?;
-        return Ok(false);
+    if let Some(wrong) = wrong.and_then(|wrong| ranges.get(wrong)) {
+        let kind = match is_outside(wrong) {
+            true => FindingKind::OutOfBounds,
+            false => FindingKind::UseAfterFree,
+        };
+        observe::illegal(w, g, warp, site.lane, kind, what(wrong), site.pc)?;
     }
-    let (start, end) = (range.start as usize, range.end as usize);
-    if w.launch.checks.init {
-        let defined = &mut g.blocks[rank].defined[start..end];
-        // A reduction reads what it adds to.
-        let reads_undefined = (!site.is_write || site.is_atomic) && defined.contains(&0);
-        if site.is_write {
-            defined.fill(1);
+    Ok(good.len())
+}
+
+/// The checks of ranges of a block's shared memory that a copy may touch.
+fn watch_shared(
+    w: &mut Worker<'_>,
+    g: &mut Group,
+    warp: &Warp,
+    rank: usize,
+    ranges: &[Range<u32>],
+    what: impl Fn(&Range<u32>) -> Memory,
+    site: Site,
+) {
+    let checks = w.launch.checks;
+    if checks.init {
+        for range in ranges {
+            let defined = &mut g.blocks[rank].defined[range.start as usize..range.end as usize];
+            // A reduction reads what it adds to.
+            let reads_undefined = (!site.is_write || site.is_atomic) && !is_defined(defined);
+            if site.is_write {
+                defined.fill(1);
+            }
+            if reads_undefined {
+                let kind = FindingKind::UninitialisedMemory;
+                observe::report(w, g, warp, site.lane, kind, what(range), site.pc);
+            }
         }
-        if reads_undefined {
-            observe::report(
-                w,
-                g,
-                warp,
-                site.lane,
-                FindingKind::UninitialisedMemory,
-                what,
-                site.pc,
-            );
-        }
     }
-    if w.launch.checks.race {
-        let busy = g.blocks[rank].in_flight[start / 4..end.div_ceil(4)]
-            .iter()
-            .any(|&count| count > 0);
+    if checks.race {
+        if !g.blocks[rank].in_flight.is_quiet() {
+            watch_copies(w, g, warp, rank, ranges, what, site);
+        }
+        race::race_async(w, g, warp, rank, ranges, site);
+    }
+}
+
+/// Whether all bytes, which are 0 or 1, are 1.
+#[inline(always)]
+fn is_defined(bytes: &[u8]) -> bool {
+    let (chunks, rest) = bytes.as_chunks::<16>();
+    chunks.iter().all(|chunk| *chunk == [1; 16]) && !rest.contains(&0)
+}
+
+/// Looks for other copies under way to what is touched.
+fn watch_copies(
+    w: &mut Worker<'_>,
+    g: &Group,
+    warp: &Warp,
+    rank: usize,
+    ranges: &[Range<u32>],
+    what: impl Fn(&Range<u32>) -> Memory,
+    site: Site,
+) {
+    for range in ranges {
+        let in_flight = &g.blocks[rank].in_flight;
+        if !in_flight.any(range.clone()) {
+            continue;
+        }
+        let bytes = range.end - range.start;
         // Reductions do not disturb one another.
-        let other = match (busy, site.is_atomic) {
-            (false, _) => None,
-            (true, false) => copy::find(g, warp, rank, range.start, bytes),
-            (true, true) => g.bulk.find(g, rank, range.start, bytes, true),
+        let other = match site.is_atomic {
+            false => copy::find(g, warp, rank, range.start, bytes),
+            true => g.bulk.find(g, rank, range.start, bytes, true),
         };
         if let Some((other_pc, other)) = other {
             let instance = Instance {
                 other: Some(other),
-                ..observe::instance(g, warp, site.lane, what)
+                ..observe::instance(g, warp, site.lane, what(range))
             };
             w.findings
                 .add(FindingKind::MissingWait, site.pc, other_pc, instance);
         }
-        race::race_async(w, g, warp, rank, range, site);
     }
-    Ok(true)
 }
 
-/// Shared memory that `wgmma` reads: checked as a copy's source is.
+/// Shared memory that `wgmma` reads: checked as a copy's source is. Whether all of it may be read.
 pub(in super::super) fn check_read(
     w: &mut Worker<'_>,
     g: &mut Group,
     warp: &Warp,
-    range: Range<u32>,
+    ranges: &[Range<u32>],
     lane: usize,
     pc: u32,
 ) -> Result<bool, Error> {
-    shared(
-        w,
-        g,
-        warp,
-        warp.rank,
-        range,
-        Site {
-            lane,
-            pc,
-            is_write: false,
-            is_atomic: false,
-            kind: Async::Wgmma,
-        },
-    )
+    let site = Site {
+        lane,
+        pc,
+        is_write: false,
+        is_atomic: false,
+        kind: Async::Wgmma,
+    };
+    Ok(shared_ranges(w, g, warp, warp.rank, ranges, site)? == ranges.len())
 }

@@ -87,6 +87,12 @@ struct Piece {
     source: Source,
 }
 
+impl Piece {
+    fn range(&self) -> Range<u32> {
+        self.shared..self.shared + self.bytes
+    }
+}
+
 #[derive(Debug, Clone)]
 enum Source {
     Global(u64),
@@ -147,21 +153,6 @@ impl Queue {
             }
             _ => None,
         })
-    }
-}
-
-/// Counts bytes of a block's shared memory as under way, or as arrived.
-fn mark(g: &mut Group, rank: usize, bytes: Range<u32>, begins: bool) {
-    let in_flight = &mut g.blocks[rank].in_flight;
-    if in_flight.is_empty() {
-        return;
-    }
-    for cell in &mut in_flight[bytes.start as usize / 4..(bytes.end as usize).div_ceil(4)] {
-        *cell = if begins {
-            cell.saturating_add(1)
-        } else {
-            cell.saturating_sub(1)
-        };
     }
 }
 
@@ -249,7 +240,7 @@ fn deliver(w: &mut Worker<'_>, g: &mut Group, pending: Pending) {
         } => {
             for piece in &pieces {
                 fill(w, g, rank, piece, reduction);
-                mark(g, rank, piece.shared..piece.shared + piece.bytes, false);
+                g.blocks[rank].in_flight.end(piece.range());
             }
             let mut clock = Clock::default();
             if w.launch.checks.race {
@@ -624,7 +615,7 @@ fn push(
 ) {
     if let What::Load { rank, pieces, .. } = &what {
         for piece in pieces {
-            mark(g, *rank, piece.shared..piece.shared + piece.bytes, true);
+            g.blocks[*rank].in_flight.begin(piece.range());
         }
     }
     let slot = g.slot(warp.rank, warp.index);

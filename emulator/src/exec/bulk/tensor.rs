@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::super::mbarrier;
 use super::super::observe::{self, Memory, RANK_SHIFT, rank_of};
 use super::super::state::{Async, Group, Warp, Worker};
-use super::access::{Site, global, shared};
+use super::access::{Site, global, shared, shared_ranges};
 use super::{Piece, Source, What, address, barrier_of, destinations, push};
 use crate::check::finding::FindingKind;
 use crate::error::{Error, ErrorKind};
@@ -62,9 +62,8 @@ fn tensor_map(
         None
     };
     map.ok_or_else(|| {
-        let (block, thread) = (g.blocks[warp.rank].index, warp.thread(lane));
-        let what =
-            format!("block {block} thread {thread}: there is no tensor map at 0x{address:x}");
+        let by = (w.launch).thread_name(g.blocks[warp.rank].index, warp.thread(lane));
+        let what = format!("{by}: there is no tensor map at 0x{address:x}");
         w.fail(ErrorKind::InvalidValue, pc, &what)
     })
 }
@@ -205,10 +204,8 @@ pub(super) fn tensor(
             mbarrier::check_signal(w, g, warp, rank, barrier, lane, pc);
         }
         if checks.memory || checks.init || checks.race {
-            for piece in &pieces {
-                let range = piece.shared..piece.shared + piece.bytes;
-                shared(w, g, warp, rank, range, write)?;
-            }
+            let ranges = pieces.iter().map(Piece::range);
+            shared_pieces(w, g, warp, rank, &ranges.collect::<Vec<_>>(), write)?;
         } else {
             // The pieces are parts of this.
             let range = start..start + map.shared_bytes() as u32;
@@ -226,6 +223,23 @@ pub(super) fn tensor(
             reduction: None,
         };
         push(g, warp, what, barrier, lane, pc);
+    }
+    Ok(())
+}
+
+/// Checks all pieces of shared memory that a copy touches, whatever becomes of one of them.
+fn shared_pieces(
+    w: &mut Worker<'_>,
+    g: &mut Group,
+    warp: &Warp,
+    rank: usize,
+    pieces: &[Range<u32>],
+    site: Site,
+) -> Result<(), Error> {
+    let mut rest = pieces;
+    while !rest.is_empty() {
+        let good = shared_ranges(w, g, warp, rank, rest, site)?;
+        rest = rest.get(good + 1..).unwrap_or_default();
     }
     Ok(())
 }
@@ -255,11 +269,14 @@ fn tensor_store(
         ..read
     };
     let mut pieces = Vec::new();
+    let mut ranges = Vec::new();
     for run in tile::runs(map, coordinates) {
         let inside = run.inside();
         let Some(address) = run.global else { continue };
-        if !global(w, g, warp, address..address + inside.len() as u64, write)? {
-            return Ok(());
+        let may_write = global(w, g, warp, address..address + inside.len() as u64, write);
+        if !matches!(may_write, Ok(true)) {
+            shared_pieces(w, g, warp, rank, &ranges, read)?;
+            return may_write.map(|_| ());
         }
         for piece in run.pieces(map.swizzle, start) {
             let (first, last) = (piece.start as usize, (piece.start + piece.bytes) as usize);
@@ -269,7 +286,7 @@ fn tensor_store(
             );
             if begin < end {
                 let from = piece.shared + (begin - first) as u32;
-                shared(w, g, warp, rank, from..from + (end - begin) as u32, read)?;
+                ranges.push(from..from + (end - begin) as u32);
                 pieces.push((
                     from,
                     address + (begin - inside.start) as u64,
@@ -278,6 +295,7 @@ fn tensor_store(
             }
         }
     }
+    shared_pieces(w, g, warp, rank, &ranges, read)?;
     push(
         g,
         warp,

@@ -54,3 +54,30 @@ fn copies_carry_what_was_written() {
     let target = memory.find(b, &mut 0).unwrap();
     assert!(target.is_defined(0, 2) && !target.is_defined(2, 1));
 }
+
+#[test]
+fn parts_of_ranges_are_defined() {
+    let mut memory = memory_of(1 << 20);
+    let base = memory.allocate(0, 1024, 1).unwrap();
+    let allocation = memory.find(base, &mut 0).unwrap();
+    // Every second word from the third on, over several words of 64 bits.
+    let every_second = 0x0f0f_0f0f_0f0f_0f0f;
+    allocation.define_among(8, 31 * 8 + 4, every_second);
+    for word in 0..128 {
+        let is_in = word % 2 == 0 && (2..66).contains(&word);
+        assert_eq!(allocation.is_defined(4 * word, 4), is_in, "word {word}");
+    }
+    assert!(allocation.is_defined_among(8, 31 * 8 + 4, every_second));
+    assert!(!allocation.is_defined_among(8, 31 * 8 + 8, !every_second));
+    assert!(!allocation.is_defined_range(8, 8));
+    // Whole words of 64 bytes between two parts.
+    for (start, bytes) in [(300, 500), (832, 64), (900, 60)] {
+        let memory_before: Vec<bool> = (0..1024).map(|at| allocation.is_defined(at, 1)).collect();
+        allocation.define(start, bytes);
+        for (at, before) in (0..).zip(memory_before) {
+            let is_in = before || (start..start + bytes).contains(&at);
+            assert_eq!(allocation.is_defined(at, 1), is_in, "byte {at}");
+        }
+        assert!(allocation.is_defined_range(start, bytes));
+    }
+}
