@@ -15,7 +15,7 @@ use stepscope_profiler::explain::{
     Ceilings, Communication, OperationWork, StepModel, StepShape, StepWork, record, results,
 };
 use stepscope_profiler::results::{
-    Basis, Framework, Latency, Length, Load, Percentiles, Rates, ResultRow,
+    Basis, Framework, Latency, Length, Load, Percentiles, ResultRow,
 };
 use stepscope_profiler::{Record, StepKind, Work, gpus};
 use support::{arbitrary, sample};
@@ -242,31 +242,14 @@ fn row(batch: u64, input: f64, prefill_s: f64, decode_s: f64) -> ResultRow {
         })
     };
     ResultRow {
-        framework: Framework::Sglang,
-        program: "bench_one_batch",
-        version: None,
-        label: None,
         model: Some("70b".to_owned()),
-        gpu: None,
         tp: Some(8),
-        pp: None,
-        dtype: None,
         load: Load::StaticBatch(batch),
-        requests: None,
         input_len: length(input),
         output_len: length(128.0),
-        kv_depth: None,
-        total_input_tokens: None,
-        total_output_tokens: None,
-        duration_s: None,
         ttft: latency(Basis::PrefillStep, prefill_s),
         tpot: latency(Basis::DecodeStep, decode_s),
-        itl: None,
-        e2e: None,
-        rates: Rates::default(),
-        derived: Vec::new(),
-        line: None,
-        remarks: Vec::new(),
+        ..ResultRow::new(Framework::Sglang, "bench_one_batch")
     }
 }
 

@@ -43,6 +43,7 @@ pub fn record(repetitions: &[Vec<u64>]) -> Record {
         repetitions,
         prefill,
         decode: (output_len > 1).then_some(decode),
+        gpu: None,
     }];
     record.skipped.clear();
     record
@@ -78,6 +79,7 @@ fn step(kind: StepKind, index: usize, wall_ns: u64) -> Step {
         ],
         kernels: Vec::new(),
         findings: Vec::new(),
+        device: None,
     }
 }
 
