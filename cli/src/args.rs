@@ -5,6 +5,7 @@ pub(crate) mod explain;
 pub(crate) mod gate;
 pub(crate) mod gpu_check;
 pub(crate) mod kernel;
+pub(crate) mod reproduce;
 
 use std::path::PathBuf;
 
@@ -31,6 +32,7 @@ pub(crate) enum Command {
     Generate(Box<Generate>),
     Report(Report),
     Explain(explain::Explain),
+    Reproduce(reproduce::Reproduce),
     Compare(compare::Compare),
     Flamegraph(Flamegraph),
     Trace(Trace),

@@ -16,6 +16,7 @@ mod one_batch;
 mod output;
 mod progress;
 mod reports;
+mod reproduce;
 mod timing;
 
 use std::process::ExitCode;
@@ -52,6 +53,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Generate(args) => generate::run(&args)?,
         Command::Report(args) => reports::report(&args)?,
         Command::Explain(args) => explain::run(&args)?,
+        Command::Reproduce(args) => reproduce::run(&args)?,
         Command::Compare(args) => return compare::run(&args),
         Command::Flamegraph(args) => reports::flamegraph(&args)?,
         Command::Trace(args) => reports::trace(&args)?,

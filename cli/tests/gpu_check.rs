@@ -89,7 +89,7 @@ fn a_stage_that_fails_is_named_and_costs_no_other() {
     let ran = support::Ran::from(command.output().unwrap());
     ran.error(
         1,
-        &["5 of 6 stages failed", "gpu-check has what each printed"],
+        &["6 of 7 stages failed", "gpu-check has what each printed"],
     );
     let results = stepscope.json("gpu-check/results.json");
     let stages = results["stages"].as_array().unwrap();

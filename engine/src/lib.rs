@@ -21,7 +21,7 @@
 //! let (mut batch, prefill) = runner.prefill(&[&[1, 2, 3], &[4]])?;
 //! let decode = runner.decode(&mut batch, None)?;
 //! assert_eq!(prefill.wall_ns, prefill.phases.iter().map(|p| p.host_ns).sum::<u64>());
-//! assert_eq!(decode.operations[0].name, "embedding");
+//! assert_eq!(decode.operations[0].name, "advance");
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
