@@ -60,6 +60,17 @@ fn the_kv_pool_tells_the_size_of_the_card() {
     assert!(said.contains("l4: reading its weights and KV cache alone takes 27.3 ms"));
 }
 
+/// sglang on a CPU: no card of the table is a thousand times slower than itself.
+#[test]
+fn a_result_that_no_gpu_limited() {
+    let file = result("sglang-0.5.11-cpu-smollm2.jsonl");
+    let said = words(&explain(&[&file, "--model", "smollm2-135m"]));
+    assert!(
+        said.contains("No GPU of the table is as slow as this"),
+        "{said}"
+    );
+}
+
 #[test]
 fn every_figure_of_a_result_has_its_arithmetic() {
     let file = result("sglang-bench_one_batch-32b-tp8.log");
@@ -106,6 +117,14 @@ fn all_frameworks_results() {
         (
             "llama-bench.jsonl",
             "Decode: reading weights explains it best, at 1.98 TB/s.",
+        ),
+        (
+            "vllm-bench-serve.json",
+            "Decode: reading weights explains it best, at 1.23 TB/s.",
+        ),
+        (
+            "sglang-0.5.11-cpu-smollm2.jsonl",
+            "Without a model there are no floors",
         ),
         ("vllm-bench-serve.json", "A time to first token under load"),
         (

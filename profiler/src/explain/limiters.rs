@@ -95,6 +95,15 @@ impl Limiter {
         }
     }
 
+    /// Decades by which it stands behind the others: what a host takes per step is an assumption, where all other ranges were
+    /// measured by somebody.
+    fn handicap(self) -> f64 {
+        match self {
+            Limiter::Host => 0.3,
+            _ => 0.0,
+        }
+    }
+
     /// What it reaches in practice on a device.
     pub fn plausible(self, ceilings: &Ceilings) -> Option<Range> {
         let share_of = |share: Range, whole: f64| Range {
@@ -130,7 +139,7 @@ pub struct Suspect {
     /// By how much its amount grew from the smallest to the largest step; absent with a single step.
     pub growth: Option<f64>,
     /// Less is likelier: decades outside the plausible range, plus the difference between the exponents with which its amount and
-    /// the time grew, doubled.
+    /// the time grew, doubled, plus 0.3 for the host, of which nothing was measured.
     pub score: f64,
 }
 
@@ -176,7 +185,7 @@ pub(super) fn suspects(steps: &[(&Observation, StepWork)], devices: &[Ceilings])
                 plausible,
                 distance,
                 growth: grew,
-                score: distance.map_or(0.0, f64::log10) + 2.0 * mismatch,
+                score: distance.map_or(0.0, f64::log10) + 2.0 * mismatch + limiter.handicap(),
             })
         })
         .collect();

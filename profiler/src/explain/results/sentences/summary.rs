@@ -27,6 +27,9 @@ pub(in crate::explain::results) fn summary(
     statements
 }
 
+/// A result of which the slowest GPU's floors are a smaller share was not limited by a GPU.
+const NO_GPU: f64 = 0.02;
+
 /// The GPUs that nothing speaks against, when the GPU is not known.
 fn which_gpu(explanation: &Explanation, subject: &Subject<'_>) -> Option<Statement> {
     let candidates = &explanation.candidates;
@@ -36,6 +39,18 @@ fn which_gpu(explanation: &Explanation, subject: &Subject<'_>) -> Option<Stateme
         .collect();
     if candidates.is_empty() {
         return None;
+    }
+    let closest = possible
+        .iter()
+        .flat_map(|c| [c.prefill_share, c.decode_share])
+        .flatten()
+        .fold(0.0, f64::max);
+    if closest < NO_GPU {
+        return Some(Statement::plain(format!(
+            "No GPU of the table is as slow as this: the slowest needs {} of the time. It ran on a CPU, or waited for something that these \
+             limiters do not know.",
+            percent(closest)
+        )));
     }
     let likely: Vec<_> = possible.iter().filter(|c| c.is_likely()).collect();
     if likely.is_empty() || likely.len() > 8 {
