@@ -26,7 +26,7 @@ pub struct Gpu {
     pub l2_bytes: f64,
     /// The multiprocessor clock that `flops_per_s` is for.
     pub rated_clock_mhz: f64,
-    /// How cards of this kind reach each other at best.
+    /// How all cards of a machine reach each other at best; bridges that join pairs of PCIe cards are left out.
     pub link: Link,
     /// Where the figures stand.
     pub source: &'static str,
@@ -167,7 +167,7 @@ pub static GPUS: [Gpu; 24] = [
     gpu("h200", "NVIDIA H200", [989.4, 4800.0, 141.0, 132.0, 50.0, 1830.0], nvlink(450.0), "NVIDIA H200 Tensor Core GPU data sheet"),
     gpu("h100-sxm", "NVIDIA H100 SXM", [989.4, 3350.0, 80.0, 132.0, 50.0, 1830.0], nvlink(450.0), H100_SHEET),
     gpu("h100-pcie", "NVIDIA H100 PCIe", [756.0, 2000.0, 80.0, 114.0, 50.0, 1620.0], PCIE5, H100_SHEET),
-    gpu("h100-nvl", "NVIDIA H100 NVL", [835.5, 3938.0, 94.0, 132.0, 50.0, 1545.0], nvlink(300.0), "NVIDIA H100 NVL product brief"),
+    gpu("h100-nvl", "NVIDIA H100 NVL", [835.5, 3938.0, 94.0, 132.0, 50.0, 1545.0], PCIE5, "NVIDIA H100 NVL product brief"),
     gpu("h800", "NVIDIA H800 SXM", [989.4, 3350.0, 80.0, 132.0, 50.0, 1830.0], nvlink(200.0), "NVIDIA H800 data sheet: an H100 with less NVLink"),
     gpu("h20", "NVIDIA H20", [148.0, 4000.0, 96.0, 78.0, 60.0, 1853.0], nvlink(450.0), "NVIDIA H20 data sheet"),
     gpu("a100-80g-sxm", "NVIDIA A100 SXM 80GB", [312.0, 2039.0, 80.0, 108.0, 40.0, 1410.0], nvlink(300.0), A100_SHEET),

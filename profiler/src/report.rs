@@ -79,7 +79,7 @@ pub fn text(record: &Record) -> String {
     sections.join("\n\n") + "\n"
 }
 
-fn heading(title: &str) -> String {
+pub(crate) fn heading(title: &str) -> String {
     format!("{title}\n{}", "═".repeat(title.chars().count()))
 }
 

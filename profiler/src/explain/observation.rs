@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::step_work::StepShape;
 use crate::recorder::StepKind;
-use crate::results::{Basis, Latency, Load, ResultRow};
+use crate::results::{Basis, Load, ResultRow};
 
 /// A measured step.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -88,11 +88,6 @@ impl Observations {
     }
 }
 
-/// How a latency's typical value is given.
-fn typical(latency: &Latency) -> Option<f64> {
-    latency.median_s.or(latency.mean_s)
-}
-
 fn whole(tokens: f64) -> Option<u64> {
     (tokens.is_finite() && (0.5..1e12).contains(&tokens)).then(|| tokens.round() as u64)
 }
@@ -121,7 +116,7 @@ fn prefill(row: &ResultRow, index: usize) -> Option<Observation> {
             new_tokens,
             context: depth + new_tokens,
         },
-        seconds: typical(latency)?,
+        seconds: latency.typical_s()?,
         basis: latency.basis,
         caveat,
         row: index,
@@ -162,7 +157,7 @@ fn decode(row: &ResultRow, index: usize) -> Option<Observation> {
             new_tokens: 1,
             context,
         },
-        seconds: typical(latency)?,
+        seconds: latency.typical_s()?,
         basis: latency.basis,
         caveat,
         row: index,

@@ -1,7 +1,7 @@
 //! An explained record as text: sentences first, the numbers under them.
 
 use super::{Explanation, StepExplanation};
-use crate::report::{Table, TimeUnit, calls, none, percentage};
+use crate::report::{Table, TimeUnit, calls, heading, none, percentage};
 
 /// Operations with a row of their own.
 const ROWS: usize = 14;
@@ -12,7 +12,7 @@ impl Explanation {
         let mut sections = Vec::new();
         for step in &self.steps {
             let title = format!("{}, {}", step.kind.title(), step.label);
-            sections.push(format!("{title}\n{}", "═".repeat(title.chars().count())));
+            sections.push(heading(&title));
             sections.extend(step.statements.iter().map(|s| s.render(why)));
             sections.push(parts_table(step));
             if !step.operations.is_empty() {

@@ -4,7 +4,7 @@ use super::{Explanation, StepsExplanation};
 use crate::explain::candidates::Candidate;
 use crate::explain::limiters::Suspect;
 use crate::quantity::{self, percent, significant};
-use crate::report::{Table, none};
+use crate::report::{Table, heading, none};
 
 impl Explanation {
     /// The whole explanation. `why` puts the figures under each sentence.
@@ -24,10 +24,6 @@ impl Explanation {
         }
         sections.join("\n\n") + "\n"
     }
-}
-
-fn heading(title: &str) -> String {
-    format!("{title}\n{}", "═".repeat(title.chars().count()))
 }
 
 fn milliseconds(seconds: f64) -> String {
