@@ -184,16 +184,40 @@ impl Cuda {
         Ok(kernel)
     }
 
+    /// A program that is none of the catalogue's: as it lies compiled beside this program, or compiled now, and loaded.
+    ///
+    /// # Errors
+    /// It does not compile, NVRTC is missing where it was not compiled before, or the driver refuses it.
+    pub fn load(&self, program: &Program) -> Result<(Arc<Module>, Compiled), Error> {
+        let prebuilt = match &self.prebuilt {
+            Some(cache) if !self.context.device().is_emulated() => {
+                cache.prebuilt(program, self.arch)
+            }
+            _ => None,
+        };
+        let compiled = match prebuilt {
+            Some(compiled) => compiled,
+            None => self.compile_now(program, &program.name)?,
+        };
+        let module = Module::from_compiled(&self.context, &compiled)?;
+        Ok((module, compiled))
+    }
+
     /// What `program`, with the kernel `expression`, became: by a machine before, by NVRTC earlier, or by NVRTC now.
     fn compile(&self, program: &Program, expression: &str) -> Result<Compiled, Error> {
         if let Some(compiled) = self.prebuilt(expression) {
             return Ok(compiled);
         }
+        self.compile_now(program, expression)
+    }
+
+    /// By NVRTC, earlier or now; `what` names it in errors.
+    fn compile_now(&self, program: &Program, what: &str) -> Result<Compiled, Error> {
         match (&self.compiler, &self.cache) {
             (Ok(compiler), Some(cache)) => Ok(compiler.compile_cached(program, self.arch, cache)?),
             (Ok(compiler), None) => Ok(compiler.compile(program, self.arch)?),
             (Err(error), _) => Err(Error::failed(format!(
-                "{expression} is not among the prebuilt kernels for {}, and cannot be compiled: {error}",
+                "{what} is not among the prebuilt kernels for {}, and cannot be compiled: {error}",
                 self.arch
             ))),
         }
@@ -228,9 +252,12 @@ impl Cuda {
 
     /// Puts a kernel into the stream.
     ///
+    /// # Errors
+    /// The driver refused it, or a kernel crashed before.
+    ///
     /// # Safety
     /// As [`Kernel::launch`].
-    pub(crate) unsafe fn launch<A: Arguments>(
+    pub unsafe fn launch<A: Arguments>(
         &self,
         kernel: &Kernel<A>,
         launch: &Launch,

@@ -1,0 +1,15 @@
+//! Kernels measured one by one, so that the numbers can be believed.
+//!
+//! [`Bench::measure`] takes anything that can be launched ([`Subject`]), checks its results, and then times it by the rules in
+//! [`measure`]. [`Bench::measure_pair`] does so with two in turn. What comes out is a [`Series`]: every sample with the clock it was
+//! taken at.
+//!
+//! **Invariant:** wrong results have no time, and neither has an emulated device.
+//!
+//! **Invariant:** no setting of a device is ever changed.
+
+mod error;
+pub mod measure;
+
+pub use error::Error;
+pub use measure::{Bench, L2, Measured, Sample, Series, Settings, Subject, Work};
