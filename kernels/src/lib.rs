@@ -48,6 +48,7 @@ pub mod rms_norm;
 pub mod rope_kv;
 pub mod sample;
 pub mod silu_mul;
+pub mod sm_clock;
 
 pub use backend::{AttentionBatch, Backend, Kernel, QkvLayout};
 pub use cost::Cost;

@@ -30,7 +30,7 @@ pub(crate) use shape::{dimension, option};
 use super::{Cuda, PRELUDE, Source};
 use crate::{
     Cost, DType, Error, advance, attention_decode, attention_prefill, dummy_weights, embedding,
-    gemm, rms_norm, rope_kv, sample, silu_mul,
+    gemm, rms_norm, rope_kv, sample, silu_mul, sm_clock,
 };
 
 /// A kernel as its source has it: a template, or a plain function.
@@ -167,6 +167,7 @@ pub fn families() -> impl Iterator<Item = &'static Family> {
         sample::launch::catalog::FAMILIES,
         advance::launch::catalog::FAMILIES,
         dummy_weights::launch::catalog::FAMILIES,
+        sm_clock::launch::catalog::FAMILIES,
     ]
     .into_iter()
     .flatten()

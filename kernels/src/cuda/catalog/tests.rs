@@ -138,6 +138,7 @@ fn every_kernel_does_what_its_entry_says() {
         ],
     );
     check_shapes("dummy_weights", &["", "rows=3,cols=13"]);
+    check_shapes("sm_clock", &["", "blocks=1", "blocks=7"]);
     check_shapes(
         "advance",
         &["", "requests=300,page_size=1", "requests=3,kv_len=5"],
