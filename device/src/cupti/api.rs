@@ -6,12 +6,19 @@ use std::sync::Arc;
 
 use cudarc::cupti::sys::{
     CUpti_Activity, CUpti_ActivityKind, CUpti_BuffersCallbackCompleteFunc,
-    CUpti_BuffersCallbackRequestFunc, CUpti_CallbackFunc, CUpti_ExternalCorrelationKind,
+    CUpti_BuffersCallbackRequestFunc, CUpti_CallbackFunc, CUpti_Device_GetChipName_Params,
+    CUpti_ExternalCorrelationKind, CUpti_Profiler_DeInitialize_Params,
     CUpti_Profiler_Host_ConfigAddMetrics_Params, CUpti_Profiler_Host_Deinitialize_Params,
-    CUpti_Profiler_Host_GetBaseMetrics_Params, CUpti_Profiler_Host_GetConfigImage_Params,
-    CUpti_Profiler_Host_GetConfigImageSize_Params, CUpti_Profiler_Host_GetNumOfPasses_Params,
-    CUpti_Profiler_Host_GetSupportedChips_Params, CUpti_Profiler_Host_Initialize_Params,
-    CUpti_SubscriberHandle,
+    CUpti_Profiler_Host_EvaluateToGpuValues_Params, CUpti_Profiler_Host_GetBaseMetrics_Params,
+    CUpti_Profiler_Host_GetConfigImage_Params, CUpti_Profiler_Host_GetConfigImageSize_Params,
+    CUpti_Profiler_Host_GetNumOfPasses_Params, CUpti_Profiler_Host_GetSupportedChips_Params,
+    CUpti_Profiler_Host_Initialize_Params, CUpti_Profiler_Initialize_Params,
+    CUpti_RangeProfiler_CounterData_GetRangeInfo_Params,
+    CUpti_RangeProfiler_CounterDataImage_Initialize_Params, CUpti_RangeProfiler_DecodeData_Params,
+    CUpti_RangeProfiler_Disable_Params, CUpti_RangeProfiler_Enable_Params,
+    CUpti_RangeProfiler_GetCounterDataInfo_Params, CUpti_RangeProfiler_GetCounterDataSize_Params,
+    CUpti_RangeProfiler_SetConfig_Params, CUpti_RangeProfiler_Start_Params,
+    CUpti_RangeProfiler_Stop_Params, CUpti_SubscriberHandle,
 };
 
 use cudarc::driver::sys::CUcontext;
@@ -66,6 +73,26 @@ function_table! {
         );
         "12.6": cuptiProfilerHostGetNumOfPasses(
             parameters: *mut CUpti_Profiler_Host_GetNumOfPasses_Params,
+        );
+        "12.6": cuptiProfilerHostEvaluateToGpuValues(
+            parameters: *mut CUpti_Profiler_Host_EvaluateToGpuValues_Params,
+        );
+        "10.1": cuptiProfilerInitialize(parameters: *mut CUpti_Profiler_Initialize_Params);
+        "10.1": cuptiProfilerDeInitialize(parameters: *mut CUpti_Profiler_DeInitialize_Params);
+        "10.2": cuptiDeviceGetChipName(parameters: *mut CUpti_Device_GetChipName_Params);
+        "12.6": cuptiRangeProfilerSetConfig(parameters: *mut CUpti_RangeProfiler_SetConfig_Params);
+        "12.6": cuptiRangeProfilerEnable(parameters: *mut CUpti_RangeProfiler_Enable_Params);
+        "12.6": cuptiRangeProfilerDisable(parameters: *mut CUpti_RangeProfiler_Disable_Params);
+        "12.6": cuptiRangeProfilerStart(parameters: *mut CUpti_RangeProfiler_Start_Params);
+        "12.6": cuptiRangeProfilerStop(parameters: *mut CUpti_RangeProfiler_Stop_Params);
+        "12.6": cuptiRangeProfilerDecodeData(parameters: *mut CUpti_RangeProfiler_DecodeData_Params);
+        "12.6": cuptiRangeProfilerGetCounterDataSize(parameters: *mut CUpti_RangeProfiler_GetCounterDataSize_Params);
+        "12.6": cuptiRangeProfilerGetCounterDataInfo(parameters: *mut CUpti_RangeProfiler_GetCounterDataInfo_Params);
+        "12.6": cuptiRangeProfilerCounterDataImageInitialize(
+            parameters: *mut CUpti_RangeProfiler_CounterDataImage_Initialize_Params,
+        );
+        "12.6": cuptiRangeProfilerCounterDataGetRangeInfo(
+            parameters: *mut CUpti_RangeProfiler_CounterData_GetRangeInfo_Params,
         );
     }
     implemented for Cupti, in its field functions

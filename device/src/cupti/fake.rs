@@ -2,6 +2,31 @@
 //!
 //! Like the real one, it holds a lock of its own while it calls back.
 
+macro_rules! fakes {
+    (
+        found by $find:ident;
+        $($name:ident($($argument:ident: $type:ty),*) |$fake:ident| $body:expr;)*
+    ) => {
+        $(
+            #[allow(non_snake_case, reason = "the names are NVIDIA's")]
+            unsafe extern "C" fn $name($($argument: $type),*) -> u32 {
+                with(|$fake| match $fake.fails {
+                    Some((function, status)) if function == stringify!($name) => status,
+                    _ => $body,
+                })
+            }
+        )*
+        pub(super) fn $find(name: &str) -> Option<*const c_void> {
+            match name {
+                $( stringify!($name) => Some($name as *const c_void), )*
+                _ => None,
+            }
+        }
+    };
+}
+
+mod ranges;
+
 use std::collections::BTreeSet;
 use std::ffi::{CStr, c_void};
 use std::mem::size_of;
@@ -37,6 +62,7 @@ pub(super) struct Fake {
     correlation: u32,
     pub(super) fails: Option<(&'static str, u32)>,
     pub(super) lacks: Option<&'static str>,
+    pub(super) ranges: ranges::Ranges,
 }
 
 static FAKE: Mutex<Option<Fake>> = Mutex::new(None);
@@ -169,30 +195,6 @@ fn length(kind: u32) -> usize {
     }
 }
 
-macro_rules! fakes {
-    ($($name:ident($($argument:ident: $type:ty),*) |$fake:ident| $body:expr;)*) => {
-        $(
-            #[allow(non_snake_case, reason = "the names are NVIDIA's")]
-            unsafe extern "C" fn $name($($argument: $type),*) -> u32 {
-                with(|$fake| match $fake.fails {
-                    Some((function, status)) if function == stringify!($name) => status,
-                    _ => $body,
-                })
-            }
-        )*
-        fn find(name: &str) -> Option<*const c_void> {
-            if with(|fake| fake.lacks == Some(name)) {
-                return None;
-            }
-            match name {
-                $( stringify!($name) => Some($name as *const c_void), )*
-                "cuptiActivityGetNextRecord" => Some(next as *const c_void),
-                _ => None,
-            }
-        }
-    };
-}
-
 /// Writes where the caller has a place, and says that it went well.
 fn give<T>(place: *mut T, value: T) -> u32 {
     // SAFETY: the callers are CUPTI's, and have places for what they ask.
@@ -200,7 +202,18 @@ fn give<T>(place: *mut T, value: T) -> u32 {
     0
 }
 
+fn find(name: &str) -> Option<*const c_void> {
+    if with(|fake| fake.lacks == Some(name)) {
+        return None;
+    }
+    match name {
+        "cuptiActivityGetNextRecord" => Some(next as *const c_void),
+        _ => find_of_activity(name).or_else(|| ranges::find_of_ranges(name)),
+    }
+}
+
 fakes! {
+    found by find_of_activity;
     cuptiGetVersion(number: *mut u32) |_fake| give(number, 27);
     cuptiSubscribe(place: *mut usize, _callback: usize, _data: usize) |fake| {
         fake.subscribers += 1;

@@ -2,7 +2,7 @@
 //!
 //! [`Cupti::open`] finds the library. A [`Session`] records; [`Session::take`] gives an [`Activity`], plain values that nothing of
 //! CUPTI's is needed to read. [`Metrics`] knows the hardware counters of each chip, and how often a kernel must run for them to be
-//! counted; that needs no GPU.
+//! counted; that needs no GPU. A [`RangeProfiler`] counts them, kernel by kernel.
 //!
 //! ```no_run
 //! use stepscope_device::cupti::{Cupti, Graphs, Session};
@@ -30,13 +30,16 @@
 
 mod api;
 mod buffers;
+mod host;
 mod metrics;
+mod range_profiler;
 mod record;
 mod session;
 mod status;
 
 pub use api::Cupti;
-pub use metrics::{L2_HIT_RATE, MetricType, Metrics, ROOFLINE};
+pub use metrics::{COUNTERS, L2_HIT_RATE, MetricType, Metrics, ROOFLINE};
+pub use range_profiler::{Counted, RangeProfiler};
 pub use record::{
     Activity, Call, Correlation, GraphNode, GraphReplay, Interface, Kernel, Overhead, Transfer,
     TransferKind,
