@@ -12,4 +12,6 @@ mod error;
 pub mod measure;
 
 pub use error::Error;
-pub use measure::{Bench, L2, Measured, Sample, Series, Settings, Subject, Work};
+pub use measure::{
+    Bench, CacheState, L2, Measured, Sample, Series, Settings, Stopped, Subject, Work,
+};

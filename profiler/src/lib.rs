@@ -42,6 +42,7 @@ pub mod explain;
 pub mod gate;
 pub mod gpu_watch;
 pub mod gpus;
+pub mod microbench;
 pub mod python;
 pub mod quantity;
 pub mod report;

@@ -625,22 +625,27 @@ impl Record {
     /// # Errors
     /// When the file cannot be written.
     pub fn write(&self, path: &Path) -> Result<(), Error> {
-        let temporary = path.with_extension("json.partial");
-        let written = (|| {
-            let mut file = std::io::BufWriter::new(fs::File::create(&temporary)?);
-            serde_json::to_writer(&mut file, self)?;
-            file.write_all(b"\n")?;
-            file.into_inner().map_err(|e| e.into_error())?.sync_all()?;
-            fs::rename(&temporary, path)
-        })();
-        written.map_err(|e| {
-            let _ = fs::remove_file(&temporary); // the write's own error is the one to report
-            Error::write(path, e)
-        })
+        write_whole(self, path)
     }
 }
 
-fn parse<'de, T: Deserialize<'de>>(path: &Path, text: &'de [u8]) -> Result<T, Error> {
+/// Writes `value` as JSON to a temporary file beside `path` and renames that.
+pub(crate) fn write_whole(value: &impl Serialize, path: &Path) -> Result<(), Error> {
+    let temporary = path.with_extension("json.partial");
+    let written = (|| {
+        let mut file = std::io::BufWriter::new(fs::File::create(&temporary)?);
+        serde_json::to_writer(&mut file, value)?;
+        file.write_all(b"\n")?;
+        file.into_inner().map_err(|e| e.into_error())?.sync_all()?;
+        fs::rename(&temporary, path)
+    })();
+    written.map_err(|e| {
+        let _ = fs::remove_file(&temporary); // the write's own error is the one to report
+        Error::write(path, e)
+    })
+}
+
+pub(crate) fn parse<'de, T: Deserialize<'de>>(path: &Path, text: &'de [u8]) -> Result<T, Error> {
     serde_json::from_slice(text).map_err(|e| {
         let reason = if e.is_eof() {
             "it ends early; was the run or the copy of it interrupted?".to_owned()

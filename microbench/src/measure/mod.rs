@@ -4,7 +4,7 @@ mod series;
 mod settings;
 mod subject;
 
-pub use series::{Measured, Sample, Series};
+pub use series::{CacheState, Measured, Sample, Series, Stopped};
 pub use settings::{L2, Settings};
 pub use subject::{Subject, Work};
 
@@ -93,13 +93,6 @@ impl<'a> Bench<'a> {
                 });
             }
         }
-        Ok(all.map(|samples| {
-            Measured::Timed(Series {
-                timer: Timer::Event,
-                launches_per_sample: 1,
-                samples,
-                set_aside: Vec::new(),
-            })
-        }))
+        Ok(all.map(|samples| Measured::Timed(Series::new(Timer::Event, 1, samples))))
     }
 }

@@ -41,6 +41,7 @@ pub use json::json;
 pub use observe::{Observed, Series, observe};
 pub use reason::Reason;
 pub use rule::{Observation, Samples, chance_of_gap, judge};
+pub(crate) use text::{change, escape, printable};
 pub use text::{markdown, text};
 
 /// What came out of a comparison.

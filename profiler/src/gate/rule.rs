@@ -11,7 +11,8 @@ use crate::recorder::Timer;
 /// What one sample is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Observation {
-    /// One step of one process. Steps of a process share its memory layout, its clocks and its neighbours on the machine.
+    /// One step of one process, or one sample of a kernel. Those of a process share its memory layout, its clocks and its
+    /// neighbours on the machine.
     Step,
     /// The median of one process.
     Process,

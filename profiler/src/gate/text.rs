@@ -238,14 +238,14 @@ fn cells(row: &Row, unit: &Unit) -> [String; 8] {
 }
 
 /// A name out of a file, which may hold anything, on one line.
-fn printable(name: &str) -> String {
+pub(crate) fn printable(name: &str) -> String {
     name.chars()
         .map(|c| if c.is_control() { ' ' } else { c })
         .collect()
 }
 
 /// What keeps text from being Markdown.
-fn escape(text: &str) -> String {
+pub(crate) fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for character in text.chars() {
         if matches!(character, '|' | '_' | '*' | '`' | '<' | '[' | '\\') {
@@ -261,7 +261,7 @@ fn none() -> String {
 }
 
 /// The change in percent, with its sign.
-fn change(ratio: f64) -> String {
+pub(crate) fn change(ratio: f64) -> String {
     if !ratio.is_finite() {
         return "n/a".to_owned();
     }
