@@ -10,6 +10,7 @@
 
 mod error;
 pub mod measure;
+pub mod sheet;
 
 pub use error::Error;
 pub use measure::{

@@ -37,6 +37,7 @@ mod recorder;
 
 pub mod activity;
 pub mod compare;
+pub mod device_sheet;
 pub mod environment;
 pub mod explain;
 pub mod gate;

@@ -1,0 +1,157 @@
+//! Bandwidth of shared memory: each thread of a block on every multiprocessor reads its own 16 bytes again and again.
+
+use stepscope_device::arguments;
+use stepscope_device::driver::{DeviceBuffer, DevicePointer, Kernel, Launch};
+use stepscope_device::nvrtc::Program;
+use stepscope_profiler::device_sheet::{Group, Quantity, RowTimer, Unit};
+
+use super::context::{Claims, Context, Probe, pairs, per_clock};
+use super::kernels::{self, Module, Timed, program as program_of};
+use super::stamps::Stamps;
+use crate::{Error, L2, Work};
+
+/// As `shared.cu` has it.
+const THREADS: u32 = 1024;
+/// Loads of the shorter loop, and of the longer one.
+const UNROLL: [u32; 2] = [128, 256];
+
+arguments! {
+    struct SharedRead {
+        iterations: u32,
+        sums: DevicePointer,
+        stamps: DevicePointer,
+    }
+}
+
+fn expression(unroll: u32) -> String {
+    format!("shared_read<{unroll}>")
+}
+
+pub(super) fn program() -> Program {
+    program_of(
+        "shared.cu",
+        include_str!("shared.cu"),
+        &UNROLL.map(expression),
+    )
+}
+
+fn probes() -> [Probe; 2] {
+    let probe = |name: &str, title: &str, claim: &str, unit, timer| Probe {
+        group: Group::Shared,
+        name: name.to_owned(),
+        title: title.to_owned(),
+        claim: claim.to_owned(),
+        unit,
+        timer,
+        at: None,
+    };
+    [
+        probe(
+            "shared_read_clk",
+            "read, per multiprocessor",
+            "a block of 1024 threads on every multiprocessor, 16 bytes a thread without bank conflicts; loop taken out by difference",
+            Unit::BytesPerClock,
+            RowTimer::Clock64,
+        ),
+        probe(
+            "shared_read",
+            "read, whole device",
+            "the same from outside, its loop included (3 instructions in 256 loads)",
+            Unit::BytesPerSecond,
+            RowTimer::Event,
+        ),
+    ]
+}
+
+struct Shared {
+    kernels: [Kernel<SharedRead>; 2],
+    sums: DeviceBuffer<u32>,
+    stamps: Stamps,
+    launch: Launch,
+    arguments: SharedRead,
+}
+
+impl Shared {
+    fn new(context: &Context<'_>) -> Result<Shared, Error> {
+        let cuda = context.cuda();
+        let module = Module::load(cuda, &program())?;
+        let blocks = context.multiprocessors();
+        let sums = DeviceBuffer::new(cuda.context(), "sums", (blocks * THREADS) as usize)?;
+        let stamps = Stamps::new(cuda, blocks as usize)?;
+        Ok(Shared {
+            kernels: [
+                module.kernel(&expression(UNROLL[0]))?,
+                module.kernel(&expression(UNROLL[1]))?,
+            ],
+            launch: Launch::of_blocks(blocks, THREADS),
+            arguments: SharedRead {
+                iterations: context.sized(100, 1),
+                sums: sums.pointer(),
+                stamps: stamps.pointer(),
+            },
+            sums,
+            stamps,
+        })
+    }
+
+    fn check(&self, context: &Context<'_>, which: usize) -> Result<(), Error> {
+        let mut sums = vec![0; self.sums.len()];
+        self.sums.read(context.cuda().stream(), 0, &mut sums)?;
+        let loads = UNROLL[which] * self.arguments.iterations;
+        for (index, &sum) in sums.iter().enumerate() {
+            let first = 4 * (index as u32 % THREADS) + 1;
+            let expected = loads.wrapping_mul(4 * first + 6);
+            if sum != expected {
+                return Err(Error::Wrong(format!(
+                    "thread {index} read {sum} in all, not {expected}"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Loads of warps in a launch of the kernel `which`.
+    fn loads(&self, which: usize) -> u64 {
+        let warps = self.launch.grid[0] * THREADS / 32;
+        u64::from(warps) * u64::from(UNROLL[which] * self.arguments.iterations)
+    }
+}
+
+pub(super) fn run(context: &mut Context<'_>) {
+    let probes = probes();
+    let shared = match Shared::new(context) {
+        Ok(shared) => shared,
+        Err(error) => return context.without(&probes, &error),
+    };
+    let more = shared.loads(1) - shared.loads(0);
+    let claims = Claims::Difference(vec![
+        (Quantity::SharedLoads, more),
+        (Quantity::SharedWavefronts, 4 * more),
+        (Quantity::BankConflicts, 0),
+    ]);
+    context.probe(&probes[0], &claims, |context| {
+        let once = |_, which: usize| {
+            let kernel = &shared.kernels[which];
+            kernels::launch(context.cuda(), kernel, &shared.launch, &shared.arguments)
+        };
+        let pairs = pairs(context, &shared.stamps, once, |which| {
+            shared.check(context, which)
+        })?;
+        let bytes = 512.0 * more as f64 / f64::from(shared.launch.grid[0]);
+        Ok(per_clock(&pairs, bytes))
+    });
+    let bytes = 512 * shared.loads(1);
+    // The block's own words are written once, 512 bytes of a warp, and its sums take a load of each warp's.
+    let claims = Claims::Sum(vec![(Quantity::BankConflicts, 0)]);
+    context.probe(&probes[1], &claims, |context| {
+        let mut subject = Timed {
+            cuda: context.cuda(),
+            kernel: &shared.kernels[1],
+            launch: shared.launch,
+            arguments: shared.arguments,
+            work: Work { flops: 0, bytes },
+            check: Box::new(|| shared.check(context, 1)),
+        };
+        context.rate(&mut subject, L2::Warm, bytes as f64)
+    });
+}
