@@ -299,6 +299,14 @@ fn cells(number: usize, source: &str, row: &ResultRow) -> Vec<(String, String)> 
     put("output_tokens_per_s", figure(rates.output_tokens_per_s));
     put("total_tokens_per_s", figure(rates.total_tokens_per_s));
     put("requests_per_s", figure(rates.requests_per_s));
+    put(
+        "output_tokens_per_s_per_user",
+        figure(rates.output_tokens_per_s_per_user),
+    );
+    put(
+        "output_tokens_per_s_per_gpu",
+        figure(rates.output_tokens_per_s_per_gpu),
+    );
     put("computed", Some(row.derived.join(" ")));
     put("remarks", Some(row.remarks.join(" ")));
     cells

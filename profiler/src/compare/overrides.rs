@@ -70,6 +70,24 @@ impl Override {
         }
     }
 
+    /// Sets `key` in all `rows`, as `--batch 8` and the like of a command with one input do.
+    ///
+    /// # Errors
+    /// When a row says another value itself, or the value is none.
+    pub fn apply_to_rows(key: &str, value: &str, rows: &mut [ResultRow]) -> Result<(), String> {
+        let new = Override {
+            file: String::new(),
+            key: key.to_owned(),
+            value: value.to_owned(),
+        };
+        for row in rows {
+            new.apply_to(row)
+                .map_err(|reason| format!("--{key} {value}: {reason}"))?;
+            results::complete(row);
+        }
+        Ok(())
+    }
+
     fn apply_to(&self, row: &mut ResultRow) -> Result<(), String> {
         let text = || Some(self.value.clone());
         match self.key.as_str() {
@@ -148,6 +166,17 @@ mod tests {
             (Err(error), Err(expected)) => assert!(error.contains(expected), "{error}"),
             (parsed, expected) => panic!("{parsed:?} instead of {expected:?}"),
         }
+    }
+
+    #[test]
+    fn rows_get_what_they_do_not_say() {
+        let mut rows = [ResultRow::new(results::Framework::Vllm, "bench latency")];
+        Override::apply_to_rows("batch", "8", &mut rows).unwrap();
+        assert_eq!(rows[0].load, Load::StaticBatch(8));
+        assert_eq!(
+            Override::apply_to_rows("batch", "4", &mut rows).unwrap_err(),
+            "--batch 4: the file itself says another value"
+        );
     }
 
     #[test]

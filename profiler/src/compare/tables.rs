@@ -303,7 +303,7 @@ fn distribution(
 fn rates(entries: &[Entry<'_>]) -> Option<Grid> {
     let mut grid = numbered("Rates, token/s", entries);
     type Of = fn(&ResultRow) -> Option<f64>;
-    let columns: [(&str, &str, Of); 6] = [
+    let columns: [(&str, &str, Of); 8] = [
         ("prefill\nonly", "rates.prefill_tokens_per_s", |row| {
             row.rates.prefill_tokens_per_s
         }),
@@ -322,6 +322,16 @@ fn rates(entries: &[Entry<'_>]) -> Option<Grid> {
         ("requests/s\nover all", "rates.requests_per_s", |row| {
             row.rates.requests_per_s
         }),
+        (
+            "output per user\n(request)",
+            "rates.output_tokens_per_s_per_user",
+            |row| row.rates.output_tokens_per_s_per_user,
+        ),
+        (
+            "output per\nGPU",
+            "rates.output_tokens_per_s_per_gpu",
+            |row| row.rates.output_tokens_per_s_per_gpu,
+        ),
     ];
     for (header, name, of) in columns {
         let cells = entries

@@ -56,6 +56,14 @@ pub fn complete(row: &mut ResultRow) {
         per_s(both),
         "rates.total_tokens_per_s",
     );
+    // Of one GPU it would be the rate again.
+    let gpus = gpus(row.tp, row.pp).filter(|gpus| *gpus > 1.0);
+    let output = rates.output_tokens_per_s;
+    fill(
+        &mut rates.output_tokens_per_s_per_gpu,
+        output.zip(gpus).map(|(rate, gpus)| rate / gpus),
+        "rates.output_tokens_per_s_per_gpu",
+    );
     // Of a static batch it would be its latency again.
     let requests = requests.filter(|_| batch.is_none());
     fill(
@@ -71,6 +79,11 @@ pub fn complete(row: &mut ResultRow) {
         derived.push("requests");
     }
     row.derived.append(&mut derived);
+}
+
+/// GPUs of a run, where it says how many ranks it had.
+fn gpus(tp: Option<u32>, pp: Option<u32>) -> Option<f64> {
+    Some(f64::from(tp?) * f64::from(pp.unwrap_or(1)))
 }
 
 fn batch(row: &ResultRow) -> Option<f64> {
@@ -182,6 +195,7 @@ fn rates(row: &ResultRow, found: &mut Vec<String>) {
         "request",
         duration,
     );
+    per_gpu_and_user(row, found);
     if let (Some(total), Some(input), Some(output)) = (
         rates.total_tokens_per_s,
         rates.input_tokens_per_s,
@@ -193,6 +207,41 @@ fn rates(row: &ResultRow, found: &mut Vec<String>) {
             "The total rate is {} token/s, but input and output rate add up to {}.",
             figure(total),
             figure(input + output)
+        ));
+    }
+}
+
+/// Output rates of one GPU and of one request against those of all.
+fn per_gpu_and_user(row: &ResultRow, found: &mut Vec<String>) {
+    let rates = &row.rates;
+    let is_given = !row.derived.contains(&"rates.output_tokens_per_s_per_gpu");
+    if let (Some(given), Some(output), Some(gpus)) = (
+        rates.output_tokens_per_s_per_gpu.filter(|_| is_given),
+        rates.output_tokens_per_s,
+        gpus(row.tp, row.pp),
+    ) && differs(given, output / gpus, ROUNDING)
+    {
+        found.push(format!(
+            "The output rate per GPU is {} token/s, but {} token/s over {} GPUs are {}.",
+            figure(given),
+            figure(output),
+            figure(gpus),
+            figure(output / gpus)
+        ));
+    }
+    let e2e = row.e2e.as_ref().and_then(|l| l.mean_s);
+    if let (Some(given), Some(output), Some(e2e)) = (
+        rates.output_tokens_per_s_per_user,
+        realised(row.output_len),
+        e2e,
+    ) && differs(given, output / e2e, OF_MEANS)
+    {
+        found.push(format!(
+            "The output rate per user is {} token/s, but {} tokens in {} are {}.",
+            figure(given),
+            figure(output),
+            time(e2e),
+            figure(output / e2e)
         ));
     }
 }

@@ -26,6 +26,7 @@ mod lmdeploy;
 mod pieces;
 mod reader;
 mod row;
+mod serving_stdout;
 mod sglang;
 mod sglang_stdout;
 mod stepscope;
@@ -54,12 +55,18 @@ pub enum Format {
     SglangOneBatchServer,
     /// JSON lines of sglang's `bench_serving`.
     SglangServing,
+    /// What `bench_serving` prints.
+    SglangServingOutput,
+    /// What `bench_offline_throughput` prints.
+    SglangOfflineThroughputOutput,
     /// JSON of `vllm bench latency`.
     VllmLatency,
     /// JSON of `vllm bench throughput`.
     VllmThroughput,
     /// JSON of `vllm bench serve`.
     VllmServe,
+    /// What `vllm bench serve` prints.
+    VllmServeOutput,
     /// JSON report of `trtllm-bench`.
     TrtllmBench,
     /// CSV of lmdeploy's `profile_throughput.py` and `profile_pipeline_api.py`.
@@ -80,15 +87,18 @@ pub enum Format {
 
 impl Format {
     /// Every form that is known.
-    pub const ALL: [Format; 16] = [
+    pub const ALL: [Format; 19] = [
         Format::SglangOneBatch,
         Format::SglangOneBatchOutput,
         Format::SglangOfflineThroughput,
         Format::SglangOneBatchServer,
         Format::SglangServing,
+        Format::SglangServingOutput,
+        Format::SglangOfflineThroughputOutput,
         Format::VllmLatency,
         Format::VllmThroughput,
         Format::VllmServe,
+        Format::VllmServeOutput,
         Format::TrtllmBench,
         Format::LmdeployProfiler,
         Format::LmdeployRestful,
@@ -107,9 +117,14 @@ impl Format {
             Format::SglangOfflineThroughput => "sglang bench_offline_throughput",
             Format::SglangOneBatchServer => "sglang bench_one_batch_server",
             Format::SglangServing => "sglang bench_serving",
+            Format::SglangServingOutput => "sglang bench_serving (what it prints)",
+            Format::SglangOfflineThroughputOutput => {
+                "sglang bench_offline_throughput (what it prints)"
+            }
             Format::VllmLatency => "vllm bench latency",
             Format::VllmThroughput => "vllm bench throughput",
             Format::VllmServe => "vllm bench serve",
+            Format::VllmServeOutput => "vllm bench serve (what it prints)",
             Format::TrtllmBench => "trtllm-bench --report_json",
             Format::LmdeployProfiler => "lmdeploy profile_throughput (CSV)",
             Format::LmdeployRestful => "lmdeploy profile_restful_api (CSV)",

@@ -6,6 +6,7 @@ use super::checks;
 use super::fields::Fields;
 use super::pieces::{Piece, pieces};
 use super::row::ResultRow;
+use super::serving_stdout::{self, Block, Preface};
 use super::sglang_stdout::{self, Line, Measurement};
 use super::{Format, Rejected, llama_bench, lmdeploy, sglang, stepscope, trtllm, vllm};
 use crate::record::Record;
@@ -54,6 +55,9 @@ struct Reader {
     /// What the program said of its KV pool.
     pool_tokens: Option<u64>,
     measurement: Option<Measurement>,
+    /// What a benchmark of a server is printing, and what it printed before.
+    block: Option<Block>,
+    preface: Preface,
     skipped: usize,
     unknown_lines: usize,
     first_unknown_line: usize,
@@ -66,6 +70,7 @@ impl Reader {
 
     fn object(&mut self, line: usize, object: &Map<String, Value>) {
         self.table = None;
+        self.end_block();
         match object_format(object) {
             Some(Format::Record) => self.record(line, object),
             Some(format) => self.fields(format, line, object),
@@ -107,12 +112,14 @@ impl Reader {
         let mut fields = Fields::new(format.name(), object);
         let row = match format {
             Format::SglangOneBatch => sglang::one_batch(&mut fields),
-            Format::SglangOfflineThroughput => sglang::offline_throughput(&mut fields),
+            Format::SglangOfflineThroughput | Format::SglangOfflineThroughputOutput => {
+                sglang::offline_throughput(&mut fields)
+            }
             Format::SglangOneBatchServer => sglang::one_batch_server(&mut fields),
-            Format::SglangServing => sglang::serving(&mut fields),
+            Format::SglangServing | Format::SglangServingOutput => sglang::serving(&mut fields),
             Format::VllmLatency => vllm::latency(&mut fields),
             Format::VllmThroughput => vllm::throughput(&mut fields),
-            Format::VllmServe => vllm::serve(&mut fields),
+            Format::VllmServe | Format::VllmServeOutput => vllm::serve(&mut fields),
             Format::TrtllmBench if fields.has("total_latency_ns") => {
                 trtllm::statistics(&mut fields)
             }
@@ -150,7 +157,8 @@ impl Reader {
     }
 
     fn line(&mut self, line: usize, text: &str) {
-        let is_known = self.sql(line, text)
+        let is_known = self.block(line, text)
+            || self.sql(line, text)
             || self.markdown(line, text)
             || self.output(line, text)
             || self.csv(line, text);
@@ -159,6 +167,33 @@ impl Reader {
             if self.unknown_lines == 1 {
                 self.first_unknown_line = line;
             }
+        }
+    }
+
+    /// What benchmarks of servers print.
+    fn block(&mut self, line: usize, text: &str) -> bool {
+        if let Some(title) = serving_stdout::title(text) {
+            self.end_block();
+            self.block = Some(Block::new(line, title));
+            return true;
+        }
+        match &mut self.block {
+            Some(block) => {
+                if !block.line(text) {
+                    self.end_block();
+                }
+                true
+            }
+            None => self.preface.line(text),
+        }
+    }
+
+    fn end_block(&mut self) {
+        if let Some(block) = self.block.take() {
+            let line = block.line;
+            let (format, object) = block.fields(&self.preface);
+            self.preface = Preface::default();
+            self.fields(format, line, &object);
         }
     }
 
@@ -324,6 +359,7 @@ impl Reader {
     }
 
     fn finish(mut self) -> Found {
+        self.end_block();
         self.interrupted();
         let remarks = &mut self.found.remarks;
         if let [first, _, ..] = self.forms.as_slice() {
@@ -344,7 +380,17 @@ impl Reader {
                 }
             ));
         }
-        if self.unknown_lines > 0 && self.found.format.is_some() {
+        // Around such a block programs log what they do.
+        let is_log = |form: &Format| {
+            matches!(
+                form,
+                Format::SglangServingOutput
+                    | Format::SglangOfflineThroughputOutput
+                    | Format::VllmServeOutput
+            )
+        };
+        let may_log = self.forms.iter().any(is_log);
+        if self.unknown_lines > 0 && self.found.format.is_some() && !may_log {
             remarks.push(match self.unknown_lines {
                 1 => format!(
                     "Line {} is of no form that is known.",

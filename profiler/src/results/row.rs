@@ -210,6 +210,10 @@ pub struct Rates {
     pub total_tokens_per_s: Option<f64>,
     /// Finished requests over the whole duration.
     pub requests_per_s: Option<f64>,
+    /// Generated tokens of one request over its end-to-end latency, mean over requests.
+    pub output_tokens_per_s_per_user: Option<f64>,
+    /// Generated tokens over the whole duration and the number of GPUs.
+    pub output_tokens_per_s_per_gpu: Option<f64>,
     /// Standard deviation over repetitions of the one rate that llama-bench gives.
     pub std_tokens_per_s: Option<f64>,
 }

@@ -111,6 +111,7 @@ pub(super) fn serving(fields: &mut Fields<'_>) -> Result<ResultRow, String> {
     let mut row = ResultRow {
         label: fields.text("tag"),
         backend: fields.text("backend"),
+        model: fields.text("model"),
         load: Load::Concurrency { limit, mean },
         requests: Some(requests),
         total_input_tokens: fields.figure("total_input_tokens")?,

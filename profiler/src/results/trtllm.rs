@@ -44,6 +44,8 @@ pub(super) fn report(fields: &mut Fields<'_>) -> Result<ResultRow, String> {
             output_tokens_per_s: performance.figure("system_output_throughput_tok_s")?,
             total_tokens_per_s: performance.figure("system_total_throughput_tok_s")?,
             requests_per_s: performance.figure("request_throughput_req_s")?,
+            output_tokens_per_s_per_user: performance.figure("output_throughput_per_user_tok_s")?,
+            output_tokens_per_s_per_gpu: performance.figure("output_throughput_per_gpu_tok_s")?,
             ..Rates::default()
         },
         settings: engine
