@@ -25,6 +25,8 @@ pub struct ShardedModel {
     dtypes: DTypes,
     /// Bytes of weights over those of `dtypes`: less than 1 for quantised ones.
     weight_scale: f64,
+    /// Bytes of keys and values over those of `dtypes`.
+    kv_scale: f64,
     /// Of one rank.
     layout: QkvLayout,
 }
@@ -92,6 +94,7 @@ impl ShardedModel {
             pp: 1,
             dtypes,
             weight_scale: 1.0,
+            kv_scale: 1.0,
             layout: QkvLayout {
                 heads,
                 kv_heads,
@@ -121,6 +124,16 @@ impl ShardedModel {
         let plain = self.config.parameters() * self.dtypes.weights.size() as u64;
         if bytes > 0.0 && plain > 0 {
             self.weight_scale = bytes / plain as f64;
+        }
+        self
+    }
+
+    /// The same model with weights of so many bits, and keys and values of so many.
+    pub fn with_bits(mut self, weight_bits: f64, kv_bits: f64) -> ShardedModel {
+        let scale = |bits: f64, dtype: DType| bits / (8.0 * dtype.size() as f64);
+        if weight_bits > 0.0 && kv_bits > 0.0 {
+            self.weight_scale = scale(weight_bits, self.dtypes.weights);
+            self.kv_scale = scale(kv_bits, self.dtypes.kv);
         }
         self
     }
@@ -246,6 +259,7 @@ impl StepModel for ShardedModel {
         };
         for operation in &mut operations {
             operation.work.weight_bytes = self.scaled(operation.work.weight_bytes);
+            operation.work.kv_bytes = (operation.work.kv_bytes as f64 * self.kv_scale) as u64;
         }
         StepWork {
             operations,
@@ -271,7 +285,8 @@ impl StepModel for ShardedModel {
 
     fn kv_bytes_per_token(&self) -> u64 {
         let layers = self.layers_per_stage();
-        2 * layers * self.layout.kv_width() as u64 * self.dtypes.kv.size() as u64
+        let bytes = 2 * layers * self.layout.kv_width() as u64 * self.dtypes.kv.size() as u64;
+        (bytes as f64 * self.kv_scale) as u64
     }
 }
 
@@ -414,5 +429,8 @@ mod tests {
         let quantised = four().with_weight_bytes(bytes);
         let ratio = quantised.weight_bytes() as f64 / four().weight_bytes() as f64;
         assert!((ratio - 4.5 / 16.0).abs() < 1e-6, "{ratio}");
+        let fp8 = four().with_bits(8.0, 8.0);
+        assert_eq!(2 * fp8.weight_bytes(), four().weight_bytes());
+        assert_eq!(2 * fp8.kv_bytes_per_token(), four().kv_bytes_per_token());
     }
 }

@@ -1,7 +1,8 @@
 //! What GPUs can do by their data sheets: the ceilings of an explanation where nothing was measured on the card.
 //!
 //! Rates are dense (a data sheet's headline often assumes structured sparsity, which doubles it) and for bfloat16, or float16
-//! where the card has no bfloat16, with float32 accumulation, which GeForce cards run at half the rate of float16 accumulation.
+//! where the card has no bfloat16, with float32 accumulation, which GeForce cards run at half the rate of float16 accumulation; beside
+//! them those of 8-bit and 4-bit numbers, of the same data sheets, likewise dense.
 
 use serde::Serialize;
 
@@ -16,6 +17,12 @@ pub struct Gpu {
     pub title: &'static str,
     /// Dense 16-bit tensor-core operations with float32 accumulation, FLOP/s.
     pub flops_per_s: f64,
+    /// Dense fp8 tensor-core operations with float32 accumulation, FLOP/s; of cards since Ada and Hopper.
+    pub fp8_flops_per_s: Option<f64>,
+    /// Dense int8 tensor-core operations, per second; of cards since Turing.
+    pub int8_ops_per_s: Option<f64>,
+    /// Dense fp4 tensor-core operations, FLOP/s; of cards since Blackwell.
+    pub fp4_flops_per_s: Option<f64>,
     /// Device memory bandwidth, bytes/s.
     pub bytes_per_s: f64,
     /// Device memory, bytes, as the data sheet counts it (80 GB = 80e9 for AMD, 80 × 2³⁰ for NVIDIA).
@@ -123,11 +130,12 @@ const fn pcie(gigabytes_per_s: f64) -> Link {
 const GIB: f64 = (1_u64 << 30) as f64;
 const MIB: f64 = (1_u64 << 20) as f64;
 
-/// `[TFLOP/s, GB/s, GiB, multiprocessors, L2 MiB, MHz]`
+/// `[TFLOP/s, GB/s, GiB, multiprocessors, L2 MiB, MHz]`, and `[fp8 TFLOP/s, int8 TOP/s, fp4 TFLOP/s]`, 0 where a card has none.
 const fn gpu(
     name: &'static str,
     title: &'static str,
     rates: [f64; 6],
+    small: [f64; 3],
     link: Link,
     source: &'static str,
 ) -> Gpu {
@@ -143,6 +151,9 @@ const fn gpu(
         name,
         title,
         flops_per_s: tflops * 1e12,
+        fp8_flops_per_s: tera(small[0]),
+        int8_ops_per_s: tera(small[1]),
+        fp4_flops_per_s: tera(small[2]),
         bytes_per_s: gigabytes_per_s * 1e9,
         memory_bytes: gib * GIB,
         multiprocessors: multiprocessors as u32,
@@ -151,6 +162,10 @@ const fn gpu(
         link,
         source,
     }
+}
+
+const fn tera(rate: f64) -> Option<f64> {
+    if rate > 0.0 { Some(rate * 1e12) } else { None }
 }
 
 const H100_SHEET: &str = "NVIDIA H100 Tensor Core GPU data sheet and architecture white paper";
@@ -163,30 +178,30 @@ const ADA_PAPER: &str = "NVIDIA Ada GPU architecture white paper, appendix";
 /// card may reach.
 #[rustfmt::skip] // a table is read by its columns
 pub static GPUS: [Gpu; 24] = [
-    gpu("b200", "NVIDIA B200", [2250.0, 8000.0, 180.0, 148.0, 126.0, 1856.0], nvlink(900.0), "NVIDIA DGX B200 data sheet, an eighth of it"),
-    gpu("h200", "NVIDIA H200", [989.4, 4800.0, 141.0, 132.0, 50.0, 1830.0], nvlink(450.0), "NVIDIA H200 Tensor Core GPU data sheet"),
-    gpu("h100-sxm", "NVIDIA H100 SXM", [989.4, 3350.0, 80.0, 132.0, 50.0, 1830.0], nvlink(450.0), H100_SHEET),
-    gpu("h100-pcie", "NVIDIA H100 PCIe", [756.0, 2000.0, 80.0, 114.0, 50.0, 1620.0], PCIE5, H100_SHEET),
-    gpu("h100-nvl", "NVIDIA H100 NVL", [835.5, 3938.0, 94.0, 132.0, 50.0, 1545.0], PCIE5, "NVIDIA H100 NVL product brief"),
-    gpu("h800", "NVIDIA H800 SXM", [989.4, 3350.0, 80.0, 132.0, 50.0, 1830.0], nvlink(200.0), "NVIDIA H800 data sheet: an H100 with less NVLink"),
-    gpu("h20", "NVIDIA H20", [148.0, 4000.0, 96.0, 78.0, 60.0, 1853.0], nvlink(450.0), "NVIDIA H20 data sheet"),
-    gpu("a100-80g-sxm", "NVIDIA A100 SXM 80GB", [312.0, 2039.0, 80.0, 108.0, 40.0, 1410.0], nvlink(300.0), A100_SHEET),
-    gpu("a100-80g-pcie", "NVIDIA A100 PCIe 80GB", [312.0, 1935.0, 80.0, 108.0, 40.0, 1410.0], PCIE4, A100_SHEET),
-    gpu("a100-40g-sxm", "NVIDIA A100 SXM 40GB", [312.0, 1555.0, 40.0, 108.0, 40.0, 1410.0], nvlink(300.0), A100_SHEET),
-    gpu("a100-40g-pcie", "NVIDIA A100 PCIe 40GB", [312.0, 1555.0, 40.0, 108.0, 40.0, 1410.0], PCIE4, A100_SHEET),
-    gpu("a10", "NVIDIA A10", [125.0, 600.0, 24.0, 72.0, 6.0, 1695.0], PCIE4, "NVIDIA A10 data sheet"),
-    gpu("a30", "NVIDIA A30", [165.0, 933.0, 24.0, 56.0, 24.0, 1440.0], PCIE4, "NVIDIA A30 data sheet"),
-    gpu("a40", "NVIDIA A40", [149.7, 696.0, 48.0, 84.0, 6.0, 1740.0], PCIE4, "NVIDIA A40 data sheet"),
-    gpu("l4", "NVIDIA L4", [121.0, 300.0, 24.0, 58.0, 48.0, 2040.0], PCIE4, "NVIDIA L4 data sheet"),
-    gpu("l20", "NVIDIA L20", [119.5, 864.0, 48.0, 92.0, 96.0, 2520.0], PCIE4, "NVIDIA L20 data sheet"),
-    gpu("l40s", "NVIDIA L40S", [362.05, 864.0, 48.0, 142.0, 96.0, 2520.0], PCIE4, "NVIDIA L40S data sheet"),
-    gpu("rtx3090", "NVIDIA GeForce RTX 3090", [71.0, 936.0, 24.0, 82.0, 6.0, 1695.0], PCIE4, "NVIDIA GA102 GPU architecture white paper, appendix"),
-    gpu("rtx4090", "NVIDIA GeForce RTX 4090", [165.2, 1008.0, 24.0, 128.0, 72.0, 2520.0], PCIE4, ADA_PAPER),
-    gpu("rtx5090", "NVIDIA GeForce RTX 5090", [209.5, 1792.0, 32.0, 170.0, 96.0, 2407.0], PCIE5, "NVIDIA RTX Blackwell GPU architecture white paper, appendix"),
-    gpu("v100-16g", "NVIDIA V100 SXM2 16GB", [125.0, 900.0, 16.0, 80.0, 6.0, 1530.0], nvlink(150.0), "NVIDIA V100 data sheet"),
-    gpu("v100", "NVIDIA V100 SXM2 32GB", [125.0, 900.0, 32.0, 80.0, 6.0, 1530.0], nvlink(150.0), "NVIDIA V100 data sheet"),
-    gpu("t4", "NVIDIA T4", [65.0, 320.0, 16.0, 40.0, 4.0, 1590.0], PCIE3, "NVIDIA T4 data sheet"),
-    gpu("mi300x", "AMD Instinct MI300X", [1307.4, 5300.0, 192.0, 304.0, 4.0, 2100.0], Link { kind: LinkKind::InfinityFabric, bytes_per_s: 448e9, }, "AMD Instinct MI300X data sheet"),
+    gpu("b200", "NVIDIA B200", [2250.0, 8000.0, 180.0, 148.0, 126.0, 1856.0], [4500.0, 4500.0, 9000.0], nvlink(900.0), "NVIDIA DGX B200 data sheet, an eighth of it"),
+    gpu("h200", "NVIDIA H200", [989.4, 4800.0, 141.0, 132.0, 50.0, 1830.0], [1978.9, 1978.9, 0.0], nvlink(450.0), "NVIDIA H200 Tensor Core GPU data sheet"),
+    gpu("h100-sxm", "NVIDIA H100 SXM", [989.4, 3350.0, 80.0, 132.0, 50.0, 1830.0], [1978.9, 1978.9, 0.0], nvlink(450.0), H100_SHEET),
+    gpu("h100-pcie", "NVIDIA H100 PCIe", [756.0, 2000.0, 80.0, 114.0, 50.0, 1620.0], [1513.0, 1513.0, 0.0], PCIE5, H100_SHEET),
+    gpu("h100-nvl", "NVIDIA H100 NVL", [835.5, 3938.0, 94.0, 132.0, 50.0, 1545.0], [1671.0, 1671.0, 0.0], PCIE5, "NVIDIA H100 NVL product brief"),
+    gpu("h800", "NVIDIA H800 SXM", [989.4, 3350.0, 80.0, 132.0, 50.0, 1830.0], [1978.9, 1978.9, 0.0], nvlink(200.0), "NVIDIA H800 data sheet: an H100 with less NVLink"),
+    gpu("h20", "NVIDIA H20", [148.0, 4000.0, 96.0, 78.0, 60.0, 1853.0], [296.0, 296.0, 0.0], nvlink(450.0), "NVIDIA H20 data sheet"),
+    gpu("a100-80g-sxm", "NVIDIA A100 SXM 80GB", [312.0, 2039.0, 80.0, 108.0, 40.0, 1410.0], [0.0, 624.0, 0.0], nvlink(300.0), A100_SHEET),
+    gpu("a100-80g-pcie", "NVIDIA A100 PCIe 80GB", [312.0, 1935.0, 80.0, 108.0, 40.0, 1410.0], [0.0, 624.0, 0.0], PCIE4, A100_SHEET),
+    gpu("a100-40g-sxm", "NVIDIA A100 SXM 40GB", [312.0, 1555.0, 40.0, 108.0, 40.0, 1410.0], [0.0, 624.0, 0.0], nvlink(300.0), A100_SHEET),
+    gpu("a100-40g-pcie", "NVIDIA A100 PCIe 40GB", [312.0, 1555.0, 40.0, 108.0, 40.0, 1410.0], [0.0, 624.0, 0.0], PCIE4, A100_SHEET),
+    gpu("a10", "NVIDIA A10", [125.0, 600.0, 24.0, 72.0, 6.0, 1695.0], [0.0, 250.0, 0.0], PCIE4, "NVIDIA A10 data sheet"),
+    gpu("a30", "NVIDIA A30", [165.0, 933.0, 24.0, 56.0, 24.0, 1440.0], [0.0, 330.0, 0.0], PCIE4, "NVIDIA A30 data sheet"),
+    gpu("a40", "NVIDIA A40", [149.7, 696.0, 48.0, 84.0, 6.0, 1740.0], [0.0, 299.3, 0.0], PCIE4, "NVIDIA A40 data sheet"),
+    gpu("l4", "NVIDIA L4", [121.0, 300.0, 24.0, 58.0, 48.0, 2040.0], [242.0, 242.0, 0.0], PCIE4, "NVIDIA L4 data sheet"),
+    gpu("l20", "NVIDIA L20", [119.5, 864.0, 48.0, 92.0, 96.0, 2520.0], [239.0, 239.0, 0.0], PCIE4, "NVIDIA L20 data sheet"),
+    gpu("l40s", "NVIDIA L40S", [362.05, 864.0, 48.0, 142.0, 96.0, 2520.0], [733.0, 733.0, 0.0], PCIE4, "NVIDIA L40S data sheet"),
+    gpu("rtx3090", "NVIDIA GeForce RTX 3090", [71.0, 936.0, 24.0, 82.0, 6.0, 1695.0], [0.0, 284.0, 0.0], PCIE4, "NVIDIA GA102 GPU architecture white paper, appendix"),
+    gpu("rtx4090", "NVIDIA GeForce RTX 4090", [165.2, 1008.0, 24.0, 128.0, 72.0, 2520.0], [330.3, 660.6, 0.0], PCIE4, ADA_PAPER),
+    gpu("rtx5090", "NVIDIA GeForce RTX 5090", [209.5, 1792.0, 32.0, 170.0, 96.0, 2407.0], [419.0, 838.0, 1676.0], PCIE5, "NVIDIA RTX Blackwell GPU architecture white paper, appendix"),
+    gpu("v100-16g", "NVIDIA V100 SXM2 16GB", [125.0, 900.0, 16.0, 80.0, 6.0, 1530.0], [0.0; 3], nvlink(150.0), "NVIDIA V100 data sheet"),
+    gpu("v100", "NVIDIA V100 SXM2 32GB", [125.0, 900.0, 32.0, 80.0, 6.0, 1530.0], [0.0; 3], nvlink(150.0), "NVIDIA V100 data sheet"),
+    gpu("t4", "NVIDIA T4", [65.0, 320.0, 16.0, 40.0, 4.0, 1590.0], [0.0, 130.0, 0.0], PCIE3, "NVIDIA T4 data sheet"),
+    gpu("mi300x", "AMD Instinct MI300X", [1307.4, 5300.0, 192.0, 304.0, 4.0, 2100.0], [2614.9, 2614.9, 0.0], Link { kind: LinkKind::InfinityFabric, bytes_per_s: 448e9, }, "AMD Instinct MI300X data sheet"),
 ];
 
 /// The GPU that a person names: the names of this table, also without `nvidia` and punctuation, or what a driver calls it
@@ -336,6 +351,27 @@ mod tests {
             let exponent = per_clock.log2().round();
             let off = per_clock / 2_f64.powf(exponent) - 1.0;
             assert!(off.abs() < 0.02, "{}: {per_clock} FLOP per clock", gpu.name);
+        }
+    }
+
+    /// Numbers of half the size are multiplied twice as fast, or four times where 16-bit ones accumulate in float32 at half the rate.
+    #[test]
+    fn rates_of_small_numbers_are_multiples() {
+        for gpu in &GPUS {
+            let small = [gpu.fp8_flops_per_s, gpu.int8_ops_per_s];
+            for rate in small.into_iter().flatten() {
+                let times = rate / gpu.flops_per_s;
+                let is_double = (times / 2.0 - 1.0).abs() < 0.02;
+                let is_geforce = gpu.title.contains("GeForce") && (times / 4.0 - 1.0).abs() < 0.02;
+                assert!(is_double || is_geforce, "{}: {times}", gpu.name);
+            }
+            if let Some(fp4) = gpu.fp4_flops_per_s {
+                assert!(
+                    gpu.fp8_flops_per_s.is_some_and(|fp8| fp4 >= 2.0 * fp8),
+                    "{}",
+                    gpu.name
+                );
+            }
         }
     }
 

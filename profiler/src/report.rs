@@ -19,6 +19,7 @@ use crate::roofline;
 use latency::Latencies;
 
 pub use device::overhead_text;
+pub(crate) use device::verdict;
 pub use json::json;
 pub(crate) use operations::calls;
 pub(crate) use phases::ShownSteps;

@@ -12,7 +12,8 @@ use quick_xml::events::{BytesStart, Event};
 use stepscope_profiler::explain::page::{PageOptions, page, results_page};
 use stepscope_profiler::explain::results::Subject;
 use stepscope_profiler::explain::{
-    Ceilings, Communication, OperationWork, StepModel, StepShape, StepWork, record, results,
+    Ceilings, Communication, OperationWork, Precision, StepModel, StepShape, StepWork, record,
+    results,
 };
 use stepscope_profiler::results::{
     Basis, Framework, Latency, Length, Load, Percentiles, ResultRow,
@@ -264,6 +265,7 @@ fn results_html(device: Option<&Ceilings>) -> String {
         rows: &rows,
         model: Some(&Model),
         device,
+        precision: Precision::HALF,
         pool_tokens: None,
     });
     let title = "70b on \"8 GPUs\", explained";
@@ -378,7 +380,8 @@ proptest! {
             rows: &rows,
             model: None,
             device: knows_device.then_some(&device),
-            pool_tokens: None,
+            precision: Precision::HALF,
+        pool_tokens: None,
         });
         check_well_formed(&results_page(&explanation, "<title>", "\u{1}&"));
     }

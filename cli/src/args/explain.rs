@@ -15,6 +15,7 @@ use super::positive;
 /// A result of sglang, vLLM, TensorRT-LLM, lmdeploy or llama-bench: floors, what is fixed and what grows with the batch, and what
 /// each limiter would have to be to account for it:
 ///   stepscope explain result.jsonl --model qwen2.5-32b --tp 8 --gpu h100-sxm
+///   stepscope explain vllm.json --model llama-3.1-8b --gpu h100-sxm --batch 8 --input-len 32 --output-len 128
 ///
 /// A trace of PyTorch's profiler or of nsys (exported to SQLite): steps, kernel families, gaps and their causes:
 ///   stepscope explain trace.json.gz
@@ -39,6 +40,31 @@ pub(crate) struct Explain {
     /// Pipeline-parallel ranks of a result [default: what it says, or 1]
     #[arg(long, visible_alias = "pp-size", value_name = "N", value_parser = positive)]
     pub(crate) pp: Option<usize>,
+
+    /// Requests of the one batch that a result is of, where it does not say: vllm bench latency
+    #[arg(long, visible_alias = "batch-size", value_name = "N", value_parser = positive)]
+    pub(crate) batch: Option<usize>,
+
+    /// Requests that a result had in flight at most, where it does not say
+    #[arg(long, visible_alias = "max-concurrency", value_name = "N", value_parser = positive, conflicts_with = "batch")]
+    pub(crate) concurrency: Option<usize>,
+
+    /// Prompt tokens per request of a result, where it does not say
+    #[arg(long, visible_alias = "input", value_name = "N", value_parser = positive)]
+    pub(crate) input_len: Option<usize>,
+
+    /// Generated tokens per request of a result, where it does not say
+    #[arg(long, visible_alias = "output", value_name = "N", value_parser = positive)]
+    pub(crate) output_len: Option<usize>,
+
+    /// How the model's matrices are stored and multiplied: bfloat16, fp8, int8, w4a16 (awq, gptq), w4a8, nvfp4 [default: what the
+    /// input says, or bfloat16]
+    #[arg(long, visible_alias = "quantization", value_name = "TYPE")]
+    pub(crate) dtype: Option<String>,
+
+    /// How keys and values are stored: bfloat16, fp8, int8 [default: what the input says, or bfloat16]
+    #[arg(long, value_name = "TYPE")]
+    pub(crate) kv_cache_dtype: Option<String>,
 
     /// Under each sentence, its figures and the arithmetic they came from
     #[arg(long)]

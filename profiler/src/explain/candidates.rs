@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::ceilings::{Ceilings, practice};
 use super::floor::step_floor;
 use super::observation::Observation;
+use super::precision::Precision;
 use super::step_work::{StepModel, StepWork};
 use crate::gpus::{GPUS, Gpu};
 use crate::quantity;
@@ -57,10 +58,14 @@ pub(super) fn candidates(
     prefills: &[(&Observation, StepWork)],
     decodes: &[(&Observation, StepWork)],
     pool_tokens: Option<f64>,
+    precision: Precision,
 ) -> Vec<Candidate> {
     let mut all: Vec<Candidate> = GPUS
         .iter()
-        .map(|gpu| candidate(gpu, model, prefills, decodes, pool_tokens))
+        .map(|gpu| {
+            let ceilings = Ceilings::of_gpu_for(gpu, None, precision);
+            candidate(gpu, &ceilings, model, prefills, decodes, pool_tokens)
+        })
         .collect();
     all.sort_by(|a, b| {
         let key = |c: &Candidate| {
@@ -79,12 +84,12 @@ pub(super) fn candidates(
 
 fn candidate(
     gpu: &'static Gpu,
+    ceilings: &Ceilings,
     model: &dyn StepModel,
     prefills: &[(&Observation, StepWork)],
     decodes: &[(&Observation, StepWork)],
     pool_tokens: Option<f64>,
 ) -> Candidate {
-    let ceilings = Ceilings::of_gpu(gpu, None);
     let weights = model.weight_bytes() as f64;
     let pool = pool_tokens.map(|tokens| tokens * model.kv_bytes_per_token() as f64);
     let needed = weights + pool.unwrap_or(0.0);
@@ -103,12 +108,12 @@ fn candidate(
         ));
     }
     let share = |(observation, work): &(&Observation, StepWork)| {
-        step_floor(work, &ceilings).total_s / observation.seconds
+        step_floor(work, ceilings).total_s / observation.seconds
     };
     for step in prefills.iter().chain(decodes) {
         if impossible.is_none() && share(step) > CLOSEST {
             let (observation, work) = step;
-            let floor = step_floor(work, &ceilings);
+            let floor = step_floor(work, ceilings);
             let what = match observation.shape.kind {
                 StepKind::Prefill => "its arithmetic alone",
                 StepKind::Decode => "reading its weights and KV cache alone",

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::precision::{Arithmetic, Precision};
 use crate::gpus::{Gpu, Link, LinkKind};
 use crate::record::Roofs;
 
@@ -12,6 +13,8 @@ pub struct Ceilings {
     pub device: String,
     /// 16-bit tensor-core operations (or what else the device multiplies matrices with), FLOP/s.
     pub flops_per_s: f64,
+    /// The same for operations that multiply with weights, which may be stored in fewer bits.
+    pub weights_flops_per_s: f64,
     /// Device memory, bytes/s.
     pub bytes_per_s: f64,
     /// The last cache before it: activations that fit are found there. Bytes, and bytes/s.
@@ -33,12 +36,31 @@ impl Ceilings {
         Ceilings {
             device: gpu.title.to_owned(),
             flops_per_s: roofs.flops_per_s,
+            weights_flops_per_s: roofs.flops_per_s,
             bytes_per_s: gpu.bytes_per_s,
             cache: Some([gpu.l2_bytes, gpu.l2_bytes_per_s() * scale]),
             memory_bytes: Some(gpu.memory_bytes),
             link: Some(gpu.link),
             source: roofs.method,
         }
+    }
+
+    /// [`Ceilings::of_gpu`] for a model whose matrices are stored and multiplied in `precision`.
+    pub fn of_gpu_for(gpu: &Gpu, clock_mhz: Option<f64>, precision: Precision) -> Ceilings {
+        let mut ceilings = Ceilings::of_gpu(gpu, clock_mhz);
+        let scale = ceilings.flops_per_s / gpu.flops_per_s;
+        ceilings.weights_flops_per_s = precision.arithmetic.flops_per_s(gpu) * scale;
+        if precision.arithmetic != Arithmetic::Half {
+            let has_it = ceilings.weights_flops_per_s != ceilings.flops_per_s;
+            let name = precision.arithmetic.title();
+            ceilings.source += &match has_it {
+                true => format!("; matrices are multiplied in {name}"),
+                false => format!(
+                    "; it has no {name} tensor cores, so that weights are unpacked to 16 bits"
+                ),
+            };
+        }
+        ceilings
     }
 
     /// The rate at which an operation's activations move.
@@ -55,6 +77,7 @@ impl Ceilings {
         Some(Ceilings {
             device: device.to_owned(),
             flops_per_s: roofs.flops_per_s,
+            weights_flops_per_s: roofs.flops_per_s,
             bytes_per_s: memory.bytes_per_s,
             cache: roofs
                 .bandwidth

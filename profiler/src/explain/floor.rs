@@ -32,7 +32,11 @@ pub fn operation_floor(operation: &OperationWork, ceilings: &Ceilings) -> [f64; 
     let activations = work.activation_bytes as f64;
     let memory_s = (work.weight_bytes + work.kv_bytes) as f64 / ceilings.bytes_per_s
         + activations / ceilings.activation_bytes_per_s(activations);
-    [work.flops as f64 / ceilings.flops_per_s, memory_s]
+    let flops_per_s = match work.weight_bytes {
+        0 => ceilings.flops_per_s,
+        _ => ceilings.weights_flops_per_s,
+    };
+    [work.flops as f64 / flops_per_s, memory_s]
 }
 
 /// The floor of a step.
@@ -64,6 +68,7 @@ pub fn step_floor(step: &StepWork, ceilings: &Ceilings) -> StepFloor {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::explain::precision::Precision;
     use crate::explain::step_work::Communication;
     use crate::gpus;
     use crate::recorder::Work;
@@ -111,6 +116,15 @@ mod tests {
         // Two ranks send each tensor once: 3 × 450 KB at 450 GB/s.
         close(floor.communication_s, 3e-6);
         assert!(floor.good_kernels_s > floor.total_s + 12.0 * practice::RAMP_S);
+
+        // With weights in fp8 their operations' arithmetic is twice as fast; both of these have some.
+        let fp8 = Precision::parse("fp8").unwrap();
+        let fp8 = Ceilings {
+            cache: None,
+            ..Ceilings::of_gpu_for(gpus::find("h100-sxm").unwrap(), None, fp8)
+        };
+        close(step_floor(&step, &fp8).compute_s, 2e-3 * 989.4 / 1978.9);
+        close(step_floor(&step, &fp8).weights_s, 1e-3);
 
         // Activations that fit the cache come from there: 3.35 MB at 16.75 TB/s are 0.2 µs instead of 1.
         let cached = Ceilings {

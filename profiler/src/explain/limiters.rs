@@ -111,7 +111,7 @@ impl Limiter {
             to: share.to * whole,
         };
         match self {
-            Limiter::Compute => Some(share_of(practice::COMPUTE, ceilings.flops_per_s)),
+            Limiter::Compute => Some(share_of(practice::COMPUTE, ceilings.weights_flops_per_s)),
             Limiter::Weights | Limiter::Kv => {
                 Some(share_of(practice::MEMORY, ceilings.bytes_per_s))
             }
@@ -141,6 +141,24 @@ pub struct Suspect {
     /// Less is likelier: decades outside the plausible range, plus the difference between the exponents with which its amount and
     /// the time grew, doubled, plus 0.3 for the host, of which nothing was measured.
     pub score: f64,
+}
+
+impl Suspect {
+    /// A limiter as the only cause of something that is not known to have grown.
+    pub(super) fn alone(limiter: Limiter, amount: f64, seconds: f64, device: &Ceilings) -> Suspect {
+        let needed = limiter.needed(amount, seconds);
+        let plausible = limiter.plausible(device);
+        let distance = plausible.map(|range| range.distance(needed));
+        Suspect {
+            limiter,
+            amount,
+            needed,
+            plausible,
+            distance,
+            growth: None,
+            score: distance.map_or(0.0, f64::log10) + limiter.handicap(),
+        }
+    }
 }
 
 /// How the time of steps grew from the smallest to the largest.

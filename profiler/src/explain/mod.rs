@@ -13,6 +13,7 @@ mod floor;
 mod limiters;
 mod observation;
 pub mod page;
+mod precision;
 pub mod record;
 pub mod results;
 mod statement;
@@ -24,6 +25,7 @@ pub use fit::{Fit, Per, Term, fit};
 pub use floor::{StepFloor, operation_floor, step_floor};
 pub use limiters::{Growth, Limiter, Suspect};
 pub use observation::{Observation, Observations};
+pub use precision::{Arithmetic, Precision};
 pub use statement::{Figure, Statement};
 pub use step_work::{Communication, OperationWork, StepModel, StepShape, StepWork};
 

@@ -205,7 +205,7 @@ pub fn overhead_text(costs: &[RecordingCost]) -> String {
 }
 
 /// `Trust: limited. First reason. Second.`
-fn verdict(trust: &Trust) -> String {
+pub(crate) fn verdict(trust: &Trust) -> String {
     let reasons = sentences(&trust.reasons);
     fold_line(&format!("Trust: {}.{reasons}", trust.grade.name()))
 }

@@ -2,6 +2,7 @@
 #![allow(dead_code, unreachable_pub, reason = "each test file uses a part")]
 
 pub mod arbitrary;
+pub mod gpu;
 pub mod rates;
 pub mod sample;
 pub mod steps;

@@ -2,7 +2,9 @@
 //! besides its first line, so that tests can read it.
 
 use super::svg::escape;
+use crate::activity::{Grade, Trust};
 use crate::explain::statement::Statement;
+use crate::report::verdict;
 
 const STYLE: &str = include_str!("style.css");
 
@@ -76,6 +78,15 @@ pub(super) fn statement(statement: &Statement) -> String {
         "<div class=\"statement\"><p>{text}</p><details><summary>why</summary><div class=\"why\">{}</div></details></div>\n",
         table.finish()
     )
+}
+
+/// The grade of a step, and what lowers it.
+pub(super) fn trust(trust: &Trust) -> String {
+    let class = match trust.grade {
+        Grade::Good => "trust",
+        Grade::Limited | Grade::Unusable => "trust warning",
+    };
+    format!("<p class=\"{class}\">{}</p>\n", escape(&verdict(trust)))
 }
 
 /// Statements, one after the other.

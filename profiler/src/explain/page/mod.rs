@@ -88,6 +88,7 @@ pub fn results_page(explanation: &results::Explanation, title: &str, subtitle: &
             page.section(id, heading, results_section(steps));
         }
     }
+    page.section("jobs", "Whole jobs", jobs(explanation));
     page.section(
         "candidates",
         "Which GPU it may be",
@@ -95,6 +96,19 @@ pub fn results_page(explanation: &results::Explanation, title: &str, subtitle: &
     );
     page.section("remarks", "Remarks", statements(&explanation.remarks));
     page.finish()
+}
+
+fn jobs(explanation: &results::Explanation) -> String {
+    let jobs = explanation.jobs.iter();
+    jobs.map(|job| {
+        let title = results::job_title(job, explanation.jobs.len());
+        let content = statements(&job.statements) + &tables::job(job);
+        match explanation.jobs.len() {
+            1 => content,
+            _ => folded(&title, &content, job.job.row == 0),
+        }
+    })
+    .collect()
 }
 
 fn results_section(steps: &results::StepsExplanation) -> String {
@@ -170,7 +184,11 @@ fn sentences(explanation: &Explanation, points: &[Vec<&StepExplanation>]) -> Str
         let of_step = |step: &&StepExplanation| {
             let heading = format!("{}, {}", step.kind.title(), step.label);
             let heading = svg::escape(&heading);
-            format!("<h3>{heading}</h3>\n{}", statements(&step.statements))
+            let trust = html::trust(&step.trust);
+            format!(
+                "<h3>{heading}</h3>\n{trust}{}",
+                statements(&step.statements)
+            )
         };
         Some(steps.iter().map(of_step).collect())
     });

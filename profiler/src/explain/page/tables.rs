@@ -3,9 +3,9 @@
 use super::html::Table;
 use super::limiters::shown;
 use crate::explain::candidates::Candidate;
-use crate::explain::limiters::Limiter;
+use crate::explain::limiters::{Limiter, Suspect};
 use crate::explain::record::StepExplanation;
-use crate::explain::results::StepsExplanation;
+use crate::explain::results::{JobExplanation, StepsExplanation};
 use crate::quantity::{self, duration, percent, significant};
 use crate::record::Record;
 use crate::recorder::StepKind;
@@ -162,23 +162,44 @@ pub(super) fn steps(steps: &StepsExplanation) -> String {
     table.finish()
 }
 
+/// A job: what each limiter would have to be, or what GPUs need at least.
+pub(super) fn job(job: &JobExplanation) -> String {
+    let mut content = limiters(&job.suspects, "in the job");
+    if !job.on_gpus.is_empty() {
+        let mut table = Table::new("lrr", &["GPU", "least time\ns", "% of the\ntime"]);
+        for gpu in &job.on_gpus {
+            table.row([
+                gpu.gpu.to_owned(),
+                gpu.floor_s.map_or_else(none, |s| significant(s, 4)),
+                gpu.share.map_or_else(none, |s| significant(100.0 * s, 3)),
+            ]);
+        }
+        content += &table.finish();
+    }
+    content
+}
+
 /// Every limiter as the whole story of the largest step.
 pub(super) fn suspects(steps: &StepsExplanation) -> String {
-    if steps.suspects.is_empty() {
+    limiters(&steps.suspects, "in the step")
+}
+
+fn limiters(suspects: &[Suspect], amount: &str) -> String {
+    if suspects.is_empty() {
         return String::new();
     }
     let mut table = Table::new(
         "lrrrrr",
         &[
             "limiter",
-            "in the step",
+            amount,
             "it would need",
             "in practice",
             "off by",
             "grew",
         ],
     );
-    for suspect in &steps.suspects {
+    for suspect in suspects {
         let limiter = suspect.limiter;
         let amount = match limiter {
             Limiter::Compute => quantity::with_prefix(suspect.amount, "FLOP"),

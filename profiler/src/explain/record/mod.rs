@@ -2,20 +2,30 @@
 //!
 //! The step's wall time is cut into parts that add up to it: what the work needs at the ceilings (arithmetic, weights, KV cache,
 //! activations; of each operation the longer of its arithmetic and its bytes), what operations take above that, communication, the time
-//! between operations, the host's phases, and what is left unexplained.
+//! between operations, the host's phases, and what is left unexplained. Where a GPU's kernels were recorded, the time between operations
+//! is divided by what the GPU waited for; [`StepExplanation::trust`] says how far that holds, and what does not hold is not stated.
 
+mod communication;
+mod device;
+mod parts;
 mod sentences;
 mod text;
+mod trust;
 
 use serde::Serialize;
 
+use super::ceilings::practice;
 use super::statement::Statement;
-use crate::breakdown::{Breakdown, OperationMean};
-use crate::gpus;
+use crate::activity::Trust;
+use crate::breakdown::Breakdown;
+use crate::gpus::{self, Link};
 use crate::record::{Point, Record, Roofs, Step, StepTotal};
-use crate::recorder::{Phase, StepKind};
+use crate::recorder::StepKind;
 use crate::report::ShownSteps;
 use crate::roofline;
+
+pub use device::{DeviceExplanation, Gaps};
+pub use parts::{Part, PartKind};
 
 /// Operations of which the name begins so move data between ranks.
 const COMMUNICATION: [&str; 2] = ["all_reduce", "all_gather"];
@@ -42,72 +52,22 @@ pub struct StepExplanation {
     pub label: String,
     /// Prefill or decode.
     pub kind: StepKind,
+    /// How far it can be believed.
+    pub trust: Trust,
     /// Its wall time, nanoseconds.
     pub wall_ns: f64,
+    /// Whether the GPU's kernels were recorded, whatever became of the records.
+    pub is_recorded: bool,
+    /// What the GPU did, where its records can be believed.
+    pub device: Option<DeviceExplanation>,
+    /// The clock that the GPU's multiprocessors held meanwhile, MHz, where it was watched: ceilings out of a table are scaled to it.
+    pub held_clock_mhz: Option<f64>,
     /// Its parts; they add up to `wall_ns`.
     pub parts: Vec<Part>,
     /// Its operations, by what could be saved.
     pub operations: Vec<OperationExplanation>,
     /// In plain words.
     pub statements: Vec<Statement>,
-}
-
-/// What a part of a step's time is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum PartKind {
-    /// Floors of operations that arithmetic bounds.
-    Compute,
-    /// Reading weights, in operations that memory bounds.
-    Weights,
-    /// Reading and writing keys and values, likewise.
-    Kv,
-    /// Reading and writing activations, likewise.
-    Activations,
-    /// What operations take above their floors.
-    AboveFloors,
-    /// Operations that move data between ranks.
-    Communication,
-    /// Time of a phase with operations that none of them covers: launches, and waiting for them.
-    Gaps,
-    /// Phases of the host: token pool, KV slots, batch metadata.
-    Host,
-    /// What no phase covers.
-    Unexplained,
-}
-
-impl PartKind {
-    /// As tables and plots name it.
-    pub fn title(self) -> &'static str {
-        match self {
-            PartKind::Compute => "compute floor",
-            PartKind::Weights => "weights floor",
-            PartKind::Kv => "KV cache floor",
-            PartKind::Activations => "activations floor",
-            PartKind::AboveFloors => "operations above their floors",
-            PartKind::Communication => "communication",
-            PartKind::Gaps => "between operations",
-            PartKind::Host => "host phases",
-            PartKind::Unexplained => "unexplained",
-        }
-    }
-
-    /// Whether it is time that the work needs at the ceilings.
-    pub fn is_floor(self) -> bool {
-        matches!(
-            self,
-            PartKind::Compute | PartKind::Weights | PartKind::Kv | PartKind::Activations
-        )
-    }
-}
-
-/// A part of a step's time.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct Part {
-    /// What it is.
-    pub kind: PartKind,
-    /// Nanoseconds.
-    pub ns: f64,
 }
 
 /// An operation of a step, all its layers together.
@@ -138,7 +98,7 @@ pub struct OperationExplanation {
 }
 
 /// Explains a record; `gpu` overrides what the card is taken for. Ceilings that the run measured count first, then the table of
-/// GPUs.
+/// GPUs, at the clock that the card held.
 pub fn explain(record: &Record, gpu: Option<&gpus::Gpu>) -> Explanation {
     let environment = &record.environment;
     let on_gpu = record.run.device != "cpu";
@@ -147,25 +107,28 @@ pub fn explain(record: &Record, gpu: Option<&gpus::Gpu>) -> Explanation {
         _ => environment.cpu.name.clone(),
     };
     let known = environment.gpu.as_ref().filter(|_| on_gpu);
-    let from_table = || {
-        let gpu = gpu.or_else(|| gpus::find(&known?.name).ok())?;
-        Some(gpu.roofs(None))
-    };
-    let ceilings = match gpu {
-        Some(gpu) => Some(gpu.roofs(None)),
-        None => environment.roofs.clone().or_else(from_table),
+    let in_table = gpu.or_else(|| gpus::find(&known?.name).ok());
+    // The clock is that of the card that ran, whatever card is asked about.
+    let ran = known.and_then(|known| gpus::find(&known.name).ok());
+    let is_same = ran.is_none_or(|ran| in_table.is_some_and(|gpu| gpu.name == ran.name));
+    let source = Source {
+        holds_clock: is_same,
+        measured: environment.roofs.as_ref().filter(|_| gpu.is_none()),
+        in_table,
     };
     let mut steps = Vec::new();
     if record.has_times() {
         for (index, point) in record.points.iter().enumerate() {
             for kind in [StepKind::Prefill, StepKind::Decode] {
-                steps.extend(step(record, point, index, kind, ceilings.as_ref()));
+                steps.extend(step(record, point, index, kind, &source));
             }
         }
     }
+    // Of points that held several clocks the highest: no step is drawn above a roof for running faster than another.
+    let clocks = record.points.iter().filter_map(held_clock_mhz);
     let mut explanation = Explanation {
         device,
-        ceilings,
+        ceilings: source.ceilings(clocks.reduce(f64::max)),
         steps,
         remarks: Vec::new(),
     };
@@ -173,12 +136,39 @@ pub fn explain(record: &Record, gpu: Option<&gpus::Gpu>) -> Explanation {
     explanation
 }
 
+/// Where ceilings come from.
+struct Source<'a> {
+    measured: Option<&'a Roofs>,
+    in_table: Option<&'a gpus::Gpu>,
+    /// Whether the clock of the card that ran is that of the card of the table.
+    holds_clock: bool,
+}
+
+impl Source<'_> {
+    /// What was measured holds as it is; the table's are for a clock.
+    fn ceilings(&self, clock_mhz: Option<f64>) -> Option<Roofs> {
+        let from_table = || Some(self.in_table?.roofs(clock_mhz.filter(|_| self.holds_clock)));
+        self.measured.cloned().or_else(from_table)
+    }
+
+    fn link(&self) -> Option<Link> {
+        self.in_table.map(|gpu| gpu.link)
+    }
+}
+
+/// The median clock of the multiprocessors while a point ran: under load, or else at all.
+fn held_clock_mhz(point: &Point) -> Option<f64> {
+    let watch = point.gpu.as_ref()?;
+    let clock = watch.loaded_sm_clock_mhz.or(watch.sm_clock_mhz)?;
+    Some(f64::from(clock.median)).filter(|mhz| *mhz > 0.0)
+}
+
 fn step(
     record: &Record,
     point: &Point,
     index: usize,
     kind: StepKind,
-    ceilings: Option<&Roofs>,
+    source: &Source<'_>,
 ) -> Option<StepExplanation> {
     let shown = ShownSteps::of(point);
     let measured: &Step = match kind {
@@ -193,103 +183,52 @@ fn step(
     } else {
         total = point.total(kind)?.clone();
     }
-    let breakdown = Breakdown::new(&total, ceilings)?;
+    let held_clock_mhz = held_clock_mhz(point);
+    let ceilings = source.ceilings(held_clock_mhz);
+    let breakdown = Breakdown::new(&total, ceilings.as_ref())?;
+    let activity = total.device.as_ref();
+    let trust = trust::of_measurement(record, point, kind, activity);
+    let device = activity.and_then(|activity| DeviceExplanation::new(activity, &trust));
+    let ramp_ns = match record.run.device.as_str() {
+        "cuda" => practice::RAMP_S * 1e9,
+        _ => 0.0,
+    };
     let mut explanation = StepExplanation {
         point: index,
         label: point.label(),
         kind,
         wall_ns: breakdown.wall_ns,
-        parts: parts(&breakdown),
-        operations: operations(&breakdown),
+        parts: parts::parts(&breakdown, device.as_ref(), ramp_ns),
+        operations: operations(&breakdown, record.run.tp, source.link()),
         statements: Vec::new(),
+        is_recorded: activity.is_some(),
+        device,
+        held_clock_mhz,
+        trust,
     };
-    explanation.statements = sentences::of_step(record, &explanation, ceilings, has_operations);
+    trust::add_contradictions(&mut explanation);
+    let mut more = device::statements(record, &explanation);
+    more.extend(communication::statement(
+        record,
+        &explanation,
+        source.link(),
+    ));
+    explanation.statements =
+        sentences::of_step(&explanation, ceilings.as_ref(), more, has_operations);
     Some(explanation)
 }
 
-fn is_communication(operation: &OperationMean) -> bool {
-    COMMUNICATION
-        .iter()
-        .any(|name| operation.name.starts_with(name))
+fn is_communication(name: &str) -> bool {
+    COMMUNICATION.iter().any(|start| name.starts_with(start))
 }
 
-/// The parts of a step; what they leave of its wall time is unexplained.
-fn parts(step: &Breakdown) -> Vec<Part> {
-    let mut gaps_ns = 0.0;
-    let mut host_ns = 0.0;
-    for phase in &step.phases {
-        match phase.name {
-            Phase::Other => {} // what all other parts leave
-            Phase::Forward | Phase::Sample => gaps_ns += phase.uncovered_ns,
-            _ if phase.has_operations => gaps_ns += phase.uncovered_ns,
-            _ => host_ns += phase.uncovered_ns,
-        }
-    }
-    // Operations of a replayed graph lie in the forward phase's time, which nothing divides further.
-    let untimed_floors_ns = untimed_floors_ns(step);
-    let has_untimed = untimed_floors_ns > 0.0;
-    let untimed_scale = if untimed_floors_ns > gaps_ns {
-        gaps_ns / untimed_floors_ns
-    } else {
-        1.0
-    };
-    let mut floors = [0.0; 4];
-    let mut above_ns = 0.0;
-    let mut communication_ns = 0.0;
-    for operation in &step.operations {
-        if is_communication(operation) && operation.is_timed {
-            communication_ns += operation.ns;
-            continue;
-        }
-        // None owes more to its floor than it took: one above its roof is reported as such.
-        let floor_ns = if operation.is_timed {
-            operation.floor_ns.min(operation.ns)
-        } else {
-            operation.floor_ns * untimed_scale
-        };
-        if operation.is_timed {
-            above_ns += operation.ns - floor_ns;
-        }
-        let shares = &operation.floor_parts;
-        let total_ns: f64 = shares.iter().sum();
-        if total_ns > 0.0 {
-            for (floor, part_ns) in floors.iter_mut().zip(shares) {
-                *floor += part_ns / total_ns * floor_ns;
-            }
-        }
-    }
-    if has_untimed {
-        above_ns += gaps_ns - untimed_floors_ns * untimed_scale;
-        gaps_ns = 0.0;
-    }
-    let [compute, weights, kv, activations] = floors;
-    let mut parts: Vec<Part> = [
-        (PartKind::Compute, compute),
-        (PartKind::Weights, weights),
-        (PartKind::Kv, kv),
-        (PartKind::Activations, activations),
-        (PartKind::AboveFloors, above_ns),
-        (PartKind::Communication, communication_ns),
-        (PartKind::Gaps, gaps_ns),
-        (PartKind::Host, host_ns),
-    ]
-    .map(|(kind, ns)| Part { kind, ns })
-    .to_vec();
-    let covered: f64 = parts.iter().map(|p| p.ns).sum();
-    parts.push(Part {
-        kind: PartKind::Unexplained,
-        ns: step.wall_ns - covered,
-    });
-    parts
+fn part_ns(step: &StepExplanation, kind: PartKind) -> f64 {
+    let parts = step.parts.iter().filter(|p| p.kind == kind);
+    parts.map(|p| p.ns).sum()
 }
 
-/// Floors of the operations that nothing timed, nanoseconds.
-fn untimed_floors_ns(step: &Breakdown) -> f64 {
-    let untimed = step.operations.iter().filter(|o| !o.is_timed);
-    untimed.map(|o| o.floor_ns).sum()
-}
-
-fn operations(step: &Breakdown) -> Vec<OperationExplanation> {
+/// Operations by what could be saved. The floor of what `ranks` tell each other is the time of its bytes on their link.
+fn operations(step: &Breakdown, ranks: usize, link: Option<Link>) -> Vec<OperationExplanation> {
     let mut operations: Vec<OperationExplanation> = step
         .operations
         .iter()
@@ -311,10 +250,30 @@ fn operations(step: &Breakdown) -> Vec<OperationExplanation> {
             is_above_roof: o.ns * roofline::ABOVE_ROOF < o.floor_ns && o.is_timed,
         })
         .collect();
+    if let Some(link) = link {
+        let between_ranks = operations.iter_mut().filter(|o| is_communication(&o.name));
+        for operation in between_ranks {
+            let sent = communication::sent_bytes(&operation.name, operation.bytes, ranks);
+            put_floor(operation, sent / link.bytes_per_s * 1e9, link.kind.title());
+        }
+    }
     operations.sort_by(|a, b| {
         b.saving_ns
             .total_cmp(&a.saving_ns)
             .then(b.floor_ns.total_cmp(&a.floor_ns))
     });
     operations
+}
+
+fn put_floor(operation: &mut OperationExplanation, floor_ns: f64, bound: &str) {
+    if floor_ns <= 0.0 {
+        return;
+    }
+    operation.floor_ns = floor_ns;
+    operation.bound = Some(bound.to_owned());
+    if let Some(ns) = operation.ns {
+        operation.efficiency = (ns > 0.0).then(|| floor_ns / ns);
+        operation.saving_ns = (ns - floor_ns).max(0.0);
+        operation.is_above_roof = ns * roofline::ABOVE_ROOF < floor_ns;
+    }
 }

@@ -1,6 +1,6 @@
 //! What an explained step comes to, in words.
 
-use super::{Explanation, PartKind, StepExplanation};
+use super::{Explanation, PartKind, StepExplanation, part_ns};
 use crate::explain::statement::{Figure, Statement};
 use crate::quantity::{self, duration, percent, significant};
 use crate::record::{Record, Roofs};
@@ -8,19 +8,15 @@ use crate::record::{Record, Roofs};
 /// Savings below this share of the step are not worth a sentence.
 const WORTH_A_SENTENCE: f64 = 0.02;
 
-/// Floors, the largest part besides them, and what could be saved.
+/// Floors, the largest part besides them, `more` of that, and what could be saved.
 pub(super) fn of_step(
-    record: &Record,
     step: &StepExplanation,
     ceilings: Option<&Roofs>,
+    more: Vec<Statement>,
     has_operations: bool,
 ) -> Vec<Statement> {
     let title = step.kind.title();
     let wall = duration(step.wall_ns);
-    let part_ns = |kind: PartKind| -> f64 {
-        let parts = step.parts.iter().filter(|p| p.kind == kind);
-        parts.map(|p| p.ns).sum()
-    };
     let floor_ns: f64 = step
         .parts
         .iter()
@@ -93,18 +89,11 @@ pub(super) fn of_step(
                 largest.kind.title(),
                 largest.ns / 1e9,
                 "s",
-                match largest.kind {
-                    PartKind::AboveFloors => "sum over operations of time − floor",
-                    PartKind::Gaps => {
-                        "time of the phases with operations − time of these operations"
-                    }
-                    PartKind::Host => "host time of token_pool, kv_alloc and prepare",
-                    PartKind::Communication => "time of all-reduces and all-gathers",
-                    _ => "wall time − all other parts",
-                },
+                largest.kind.arithmetic(),
             )],
         ));
     }
+    statements.extend(more);
     let worth: Vec<_> = step
         .operations
         .iter()
@@ -149,7 +138,7 @@ pub(super) fn of_step(
             figures,
         ));
     }
-    if part_ns(PartKind::Unexplained) < -0.001 * step.wall_ns {
+    if part_ns(step, PartKind::Unexplained) < -0.001 * step.wall_ns {
         statements.push(Statement::plain(
             "The parts are more than the step: a timer or the record is wrong.",
         ));
@@ -157,7 +146,7 @@ pub(super) fn of_step(
     if step.operations.iter().any(|o| o.ns.is_none()) {
         statements.push(Statement::plain(
             "Its operations ran inside a CUDA graph, where none was timed singly: what they take above their floors holds the gaps between \
-             them too. --disable-cuda-graph times each.",
+             them too. --timer cupti or --disable-cuda-graph times each.",
         ));
     }
     if !has_operations {
@@ -173,13 +162,8 @@ pub(super) fn of_step(
         .collect();
     if !above.is_empty() {
         statements.push(Statement::plain(format!(
-            "Faster than their floors, so that the cost model or a ceiling is wrong: {}. Believe nothing about them{}.",
+            "Faster than their floors, so that the cost model or a ceiling is wrong: {}. Believe nothing about them.",
             above.join(", "),
-            if record.environment.load_average.is_some_and(|load| load > 1.0) {
-                "; other work ran on this machine when its ceilings were measured"
-            } else {
-                ""
-            },
         )));
     }
     statements
@@ -208,22 +192,6 @@ pub(super) fn remarks(record: &Record, explanation: &Explanation) -> Vec<Stateme
     if !record.complete {
         remarks.push(Statement::plain(
             "The run was interrupted or failed before the end of its sweep: later points are missing.",
-        ));
-    }
-    let threads = record.environment.cpu.threads.max(1) as f64;
-    if let Some(load) = record
-        .environment
-        .load_average
-        .filter(|load| *load > 0.5 * threads)
-    {
-        remarks.push(Statement::plain(format!(
-            "The machine was busy when the run began (load {load:.1} on {threads} threads): times may be too long."
-        )));
-    }
-    let single = record.points.iter().all(|p| p.repetitions.len() < 2);
-    if single && !record.points.is_empty() {
-        remarks.push(Statement::plain(
-            "Every point was measured once: --repetitions N shows how much the figures vary.",
         ));
     }
     remarks

@@ -1,7 +1,7 @@
 //! An explained record as text: sentences first, the numbers under them.
 
 use super::{Explanation, StepExplanation};
-use crate::report::{Table, TimeUnit, calls, heading, none, percentage};
+use crate::report::{Table, TimeUnit, calls, heading, none, percentage, verdict};
 
 /// Operations with a row of their own.
 const ROWS: usize = 14;
@@ -13,6 +13,7 @@ impl Explanation {
         for step in &self.steps {
             let title = format!("{}, {}", step.kind.title(), step.label);
             sections.push(heading(&title));
+            sections.push(verdict(&step.trust));
             sections.extend(step.statements.iter().map(|s| s.render(why)));
             sections.push(parts_table(step));
             if !step.operations.is_empty() {

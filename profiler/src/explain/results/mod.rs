@@ -1,5 +1,6 @@
 //! Why another program's result is what it is.
 
+mod job;
 mod sentences;
 mod text;
 
@@ -11,10 +12,15 @@ use super::fit::{Fit, fit};
 use super::floor::{StepFloor, step_floor};
 use super::limiters::{Growth, Suspect, growth, suspects};
 use super::observation::{Observation, Observations};
+use super::precision::Precision;
 use super::statement::Statement;
 use super::step_work::{StepModel, StepWork};
 use crate::recorder::StepKind;
 use crate::results::ResultRow;
+
+pub(super) use text::job_title;
+
+pub use job::{AtOnce, GpuFloor, Job, JobExplanation, JobFloor};
 
 /// What is to be explained, and what is known about it.
 #[derive(Clone, Copy)]
@@ -25,6 +31,8 @@ pub struct Subject<'a> {
     pub model: Option<&'a dyn StepModel>,
     /// The device, if known: without it every GPU of the table is considered.
     pub device: Option<&'a Ceilings>,
+    /// The number format of the model's matrices.
+    pub precision: Precision,
     /// Tokens that the KV pool has room for on one rank, where the result tells.
     pub pool_tokens: Option<f64>,
 }
@@ -35,6 +43,7 @@ impl std::fmt::Debug for Subject<'_> {
             .field("rows", &self.rows.len())
             .field("model", &self.model.map(StepModel::name))
             .field("device", &self.device)
+            .field("precision", &self.precision)
             .field("pool_tokens", &self.pool_tokens)
             .finish()
     }
@@ -49,6 +58,8 @@ pub struct Explanation {
     pub prefill: Option<StepsExplanation>,
     /// Decode steps, when there are any.
     pub decode: Option<StepsExplanation>,
+    /// Whole jobs of which the duration is known, one per row; empty without a model.
+    pub jobs: Vec<JobExplanation>,
     /// The GPUs of the table, possible ones first; empty when the device was given or the model is not known.
     pub candidates: Vec<Candidate>,
     /// What weakens it, and what would make it better.
@@ -90,24 +101,36 @@ pub fn explain(subject: &Subject<'_>) -> Explanation {
     let prefill_steps = with_work(&prefills, subject.model);
     let decode_steps = with_work(&decodes, subject.model);
     let candidates = match (subject.model, subject.device) {
-        (Some(model), None) => {
-            candidates(model, &prefill_steps, &decode_steps, subject.pool_tokens)
+        // A job alone rules out GPUs by itself.
+        (Some(model), None) if !(prefill_steps.is_empty() && decode_steps.is_empty()) => {
+            candidates(
+                model,
+                &prefill_steps,
+                &decode_steps,
+                subject.pool_tokens,
+                subject.precision,
+            )
         }
         _ => Vec::new(),
     };
     let devices = match subject.device {
         Some(device) => vec![device.clone()],
-        None => considered(&candidates),
+        None => considered(&candidates, subject.precision),
     };
     let explain_steps = |kind, observations: &Observations, steps: &[(&Observation, StepWork)]| {
         steps_explanation(kind, observations, steps, subject, &devices)
     };
     let prefill = explain_steps(StepKind::Prefill, &prefills, &prefill_steps);
     let decode = explain_steps(StepKind::Decode, &decodes, &decode_steps);
+    let jobs = subject.model.map_or_else(Vec::new, |model| {
+        let jobs = job::jobs(subject.rows).into_iter();
+        jobs.map(|job| job::explain(job, model, subject)).collect()
+    });
     let mut explanation = Explanation {
         summary: Vec::new(),
         prefill,
         decode,
+        jobs,
         candidates,
         remarks: Vec::new(),
     };
@@ -117,7 +140,7 @@ pub fn explain(subject: &Subject<'_>) -> Explanation {
 }
 
 /// The devices that the ranges of limiters are taken over: those that are possible and whose memory does not speak against them.
-fn considered(candidates: &[Candidate]) -> Vec<Ceilings> {
+fn considered(candidates: &[Candidate], precision: Precision) -> Vec<Ceilings> {
     let possible = candidates.iter().filter(|c| c.impossible.is_none());
     let best: Vec<_> = possible
         .clone()
@@ -130,7 +153,7 @@ fn considered(candidates: &[Candidate]) -> Vec<Ceilings> {
     };
     chosen
         .into_iter()
-        .map(|c| Ceilings::of_gpu(c.gpu, None))
+        .map(|c| Ceilings::of_gpu_for(c.gpu, None, precision))
         .collect()
 }
 

@@ -1,9 +1,11 @@
 //! What an explained result comes to, in words.
 
 mod in_practice;
+mod job;
 mod summary;
 
 use self::in_practice::in_practice;
+pub(super) use self::job::of_job;
 pub(super) use self::summary::{remarks, summary};
 use super::{StepsExplanation, Subject};
 use crate::explain::ceilings::Ceilings;
@@ -229,7 +231,7 @@ fn floors(explanation: &StepsExplanation, subject: &Subject<'_>) -> Option<State
                 "s",
                 format!(
                     "sum over operations of the longer of FLOP / {} and bytes / {}; {}",
-                    quantity::with_prefix(device.flops_per_s, "FLOP/s"),
+                    quantity::with_prefix(device.weights_flops_per_s, "FLOP/s"),
                     quantity::with_prefix(device.bytes_per_s, "B/s"),
                     device.source
                 ),
@@ -248,10 +250,10 @@ fn floors(explanation: &StepsExplanation, subject: &Subject<'_>) -> Option<State
 fn compute(largest: &Observation, work: &StepWork, devices: &[Ceilings]) -> Option<Statement> {
     let slowest = devices
         .iter()
-        .min_by(|a, b| a.flops_per_s.total_cmp(&b.flops_per_s))?;
+        .min_by(|a, b| a.weights_flops_per_s.total_cmp(&b.weights_flops_per_s))?;
     let flops = work.total().flops as f64;
     let rate = flops / largest.seconds;
-    let share = rate / slowest.flops_per_s;
+    let share = rate / slowest.weights_flops_per_s;
     let whose = if devices.len() > 1 {
         format!(
             "of what the slowest GPU that it may be, {}, does:",
@@ -274,7 +276,7 @@ fn compute(largest: &Observation, work: &StepWork, devices: &[Ceilings]) -> Opti
             seconds(largest.seconds),
             quantity::with_prefix(rate, "FLOP/s"),
             percent(share),
-            quantity::with_prefix(slowest.flops_per_s, "FLOP/s"),
+            quantity::with_prefix(slowest.weights_flops_per_s, "FLOP/s"),
         ),
         vec![
             Figure::new(
@@ -294,7 +296,7 @@ fn compute(largest: &Observation, work: &StepWork, devices: &[Ceilings]) -> Opti
             ),
             Figure::new(
                 format!("peak of {}", slowest.device),
-                slowest.flops_per_s,
+                slowest.weights_flops_per_s,
                 "FLOP/s",
                 slowest.source.clone(),
             ),

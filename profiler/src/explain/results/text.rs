@@ -1,6 +1,6 @@
 //! An explained result as text: sentences first, the numbers under them.
 
-use super::{Explanation, StepsExplanation};
+use super::{Explanation, JobExplanation, StepsExplanation};
 use crate::explain::candidates::Candidate;
 use crate::explain::limiters::Suspect;
 use crate::quantity::{self, percent, significant};
@@ -15,6 +15,12 @@ impl Explanation {
             sections.extend(steps.statements.iter().map(|s| s.render(why)));
             sections.push(steps_table(steps));
             sections.extend(suspects_table(steps));
+        }
+        for job in &self.jobs {
+            sections.push(heading(&job_title(job, self.jobs.len())));
+            sections.extend(job.statements.iter().map(|s| s.render(why)));
+            sections.extend(job_suspects_table(job));
+            sections.extend(gpus_table(job));
         }
         sections.extend(candidates_text(&self.candidates));
         if !self.remarks.is_empty() {
@@ -90,20 +96,8 @@ fn suspects_table(steps: &StepsExplanation) -> Option<String> {
             suspect.limiter.title().to_owned(),
             amount(suspect),
             rate(suspect, suspect.needed),
-            suspect.plausible.map_or_else(none, |range| {
-                format!(
-                    "{} – {}",
-                    rate(suspect, range.from),
-                    rate(suspect, range.to)
-                )
-            }),
-            suspect.distance.map_or_else(none, |d| {
-                if d <= 1.0 {
-                    "within".to_owned()
-                } else {
-                    format!("{}×", significant(d, 2))
-                }
-            }),
+            in_practice(suspect),
+            off_by(suspect),
         ];
         if steps.growth.is_some() {
             cells.push(
@@ -119,6 +113,103 @@ fn suspects_table(steps: &StepsExplanation) -> Option<String> {
         last.observation.shape.label()
     );
     Some(format!("{title}\n{}", table.render()))
+}
+
+/// `The whole job`, or with its row where there are several.
+pub(in crate::explain) fn job_title(job: &JobExplanation, jobs: usize) -> String {
+    match jobs {
+        1 => "The whole job".to_owned(),
+        _ => format!("The whole job of row {}", job.job.row + 1),
+    }
+}
+
+fn job_suspects_table(job: &JobExplanation) -> Option<String> {
+    if job.suspects.is_empty() {
+        return None;
+    }
+    let mut table = Table::new(
+        "lrrrr",
+        [
+            "if this were the whole story".to_owned(),
+            "in the job".to_owned(),
+            "it would need".to_owned(),
+            "in practice".to_owned(),
+            "off by".to_owned(),
+        ],
+    );
+    for suspect in &job.suspects {
+        table.row([
+            suspect.limiter.title().to_owned(),
+            amount(suspect),
+            rate(suspect, suspect.needed),
+            in_practice(suspect),
+            off_by(suspect),
+        ]);
+    }
+    let title = "What each limiter would have to be, with the best batching, likeliest first:";
+    Some(format!("{title}\n{}", table.render()))
+}
+
+/// GPUs that a table lists.
+const GPU_ROWS: usize = 12;
+
+fn gpus_table(job: &JobExplanation) -> Option<String> {
+    if job.on_gpus.is_empty() {
+        return None;
+    }
+    let mut table = Table::new(
+        "lrr",
+        [
+            "GPU".to_owned(),
+            "least time\ns".to_owned(),
+            "% of the\ntime".to_owned(),
+        ],
+    );
+    let possible = job
+        .on_gpus
+        .iter()
+        .filter(|g| g.share.is_some_and(|s| s <= 1.0));
+    for gpu in possible.take(GPU_ROWS) {
+        table.row([
+            gpu.gpu.to_owned(),
+            gpu.floor_s.map_or_else(none, |s| significant(s, 4)),
+            gpu.share.map_or_else(none, |s| significant(100.0 * s, 3)),
+        ]);
+    }
+    let too_slow: Vec<&str> = job
+        .on_gpus
+        .iter()
+        .filter(|g| g.share.is_none_or(|s| s > 1.0))
+        .map(|g| g.gpu)
+        .collect();
+    let mut text = format!(
+        "What the job needs at least on one rank of:\n{}",
+        table.render()
+    );
+    if !too_slow.is_empty() {
+        text += &format!("\nToo slow or too small: {}", too_slow.join(", "));
+    }
+    Some(text)
+}
+
+fn in_practice(suspect: &Suspect) -> String {
+    suspect.plausible.map_or_else(none, |range| {
+        format!(
+            "{} – {}",
+            rate(suspect, range.from),
+            rate(suspect, range.to)
+        )
+    })
+}
+
+fn off_by(suspect: &Suspect) -> String {
+    suspect.distance.map_or_else(none, |d| {
+        if d <= 1.0 {
+            "within".to_owned()
+        } else {
+            format!("{}×", significant(d, 2))
+        }
+    })
 }
 
 fn amount(suspect: &Suspect) -> String {

@@ -5,9 +5,11 @@ use super::{FAR, capitalised, seconds};
 use crate::explain::ceilings::Ceilings;
 use crate::explain::fit::Per;
 use crate::explain::limiters::Limiter;
+use crate::explain::precision::Precision;
 use crate::explain::results::{Explanation, StepsExplanation, Subject};
 use crate::explain::statement::{Figure, Statement};
 use crate::quantity::{self, percent, significant};
+use crate::results::{Framework, Load};
 
 /// What it comes to.
 pub(in crate::explain::results) fn summary(
@@ -216,27 +218,92 @@ fn same_rate(explanation: &Explanation, subject: &Subject<'_>) -> Option<Stateme
     ))
 }
 
+/// Whether no row says how many requests of which lengths it is of.
+fn job_is_unknown(subject: &Subject<'_>) -> bool {
+    subject
+        .rows
+        .iter()
+        .all(|row| row.input_len.is_none() || row.output_len.is_none() || row.load == Load::Unknown)
+}
+
+/// Why there are no floors, and how to get them.
+fn nothing_to_hold(subject: &Subject<'_>) -> Statement {
+    let missing = |what: &str, option: &str, is_missing: bool| {
+        is_missing.then(|| (what.to_owned(), option.to_owned()))
+    };
+    let row = subject.rows.first();
+    let lacks: Vec<(String, String)> = row
+        .into_iter()
+        .flat_map(|row| {
+            [
+                missing("its batch", "--batch N", row.load == Load::Unknown),
+                missing(
+                    "the prompts' length",
+                    "--input-len N",
+                    row.input_len.is_none(),
+                ),
+                missing(
+                    "how much was generated",
+                    "--output-len N",
+                    row.output_len.is_none(),
+                ),
+            ]
+        })
+        .flatten()
+        .collect();
+    let said: Vec<&str> = lacks.iter().map(|(what, _)| what.as_str()).collect();
+    let options: Vec<&str> = lacks.iter().map(|(_, option)| option.as_str()).collect();
+    let mut text = "There is nothing to hold a floor against".to_owned();
+    if said.is_empty() {
+        return Statement::plain(
+            text + ": no row holds a time together with its batch and lengths.",
+        );
+    }
+    text += &format!(
+        ": the file does not say {}. {} add what you know.",
+        said.join(", "),
+        options.join(", ")
+    );
+    if row.is_some_and(|row| row.framework == Framework::Vllm && row.program == "bench latency") {
+        text += " Where nothing else was asked for, vllm bench latency takes 8, 32 and 128.";
+    }
+    Statement::plain(text)
+}
+
 /// What weakens the explanation.
 pub(in crate::explain::results) fn remarks(
     explanation: &Explanation,
     subject: &Subject<'_>,
 ) -> Vec<Statement> {
     let mut remarks = Vec::new();
-    if explanation.prefill.is_none() && explanation.decode.is_none() {
-        remarks.push(Statement::plain(
-            "No row holds the time of a prefill or of a decode step together with its batch and lengths: there is nothing to hold a \
-             floor against.",
-        ));
+    if explanation.prefill.is_none()
+        && explanation.decode.is_none()
+        && explanation.jobs.is_empty()
+        && subject.model.is_some()
+    {
+        remarks.push(nothing_to_hold(subject));
     }
     if subject.model.is_none() {
         remarks.push(Statement::plain(
             "Without a model there are no floors: --model NAME or --model config.json adds them.",
         ));
+        if job_is_unknown(subject) {
+            remarks.push(nothing_to_hold(subject));
+        }
     }
-    if subject.device.is_none() && subject.model.is_some() {
+    if subject.device.is_none()
+        && (explanation.prefill.is_some() || explanation.decode.is_some())
+        && subject.model.is_some()
+    {
         remarks.push(Statement::plain(
             "The GPU was not given: ranges are over all that it may be. --gpu NAME narrows them.",
         ));
+    }
+    if subject.precision != Precision::HALF && subject.model.is_some() {
+        remarks.push(Statement::plain(format!(
+            "Floors are for {}; scales, and layers that stay in 16 bits, are left out.",
+            subject.precision.words()
+        )));
     }
     if let Some(model) = subject.model.filter(|model| model.pp() > 1) {
         remarks.push(Statement::plain(format!(
