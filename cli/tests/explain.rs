@@ -138,21 +138,100 @@ fn all_frameworks_results() {
         ),
         (
             "vllm-bench-latency.json",
-            "there is nothing to hold a floor against",
+            "the file does not say its batch, the prompts' length, how much was generated. --batch N, --input-len N, --output-len N add",
         ),
         (
             "vllm-bench-throughput.json",
-            "there is nothing to hold a floor against",
+            "the file does not say the prompts' length, how much was generated.",
         ),
         (
             "sglang-bench_offline_throughput.jsonl",
-            "there is nothing to hold a floor against",
+            "Without a model there are no floors",
         ),
     ] {
         let said = words(&explain(&[&result(file)]));
         let found = said.contains(part) || said.contains(&part.replace("A time to", "a time to"));
         assert!(found, "no {part:?} in {file}:\n{said}");
     }
+}
+
+/// `vllm bench latency` says neither batch nor lengths. With them 128 steps read 15 GB each: at 3.35 TB/s that is 574 ms.
+#[test]
+fn a_call_of_which_only_the_time_is_known() {
+    let file = result("vllm-bench-latency.json");
+    let known = [
+        file.as_str(),
+        "--model",
+        "llama-3.1-8b",
+        "--gpu",
+        "h100-sxm",
+        "--batch",
+        "8",
+        "--input-len",
+        "32",
+        "--output-len",
+        "128",
+    ];
+    let said = words(&explain(&known));
+    for part in [
+        "8 requests of 32 prompt tokens and 128 generated ones took 2.00 s: 4.000 requests/s",
+        "It took 3.46 times the 578 ms that NVIDIA H100 SXM needs at least, as one batch",
+        "of weights and KV cache to generate, 29 % of its bandwidth (MBU)",
+        "Reading weights comes closest to being all of it, and would have to be 961 GB/s",
+    ] {
+        assert!(said.contains(part), "no {part:?} in\n{said}");
+    }
+    // Weights of half the size, read in half the time.
+    let fp8 = words(&explain(&[&known[..], &["--dtype", "fp8"]].concat()));
+    assert!(fp8.contains("times the 29"), "{fp8}");
+    assert!(
+        fp8.contains("weights of 8 bits, multiplied in fp8"),
+        "{fp8}"
+    );
+}
+
+#[test]
+fn a_job_without_a_gpu_is_held_against_all_of_them() {
+    let file = result("vllm-bench-throughput.json");
+    let text = explain(&[
+        &file,
+        "--model",
+        "llama-3.1-8b",
+        "--input-len",
+        "512",
+        "--output-len",
+        "128",
+    ]);
+    let said = words(&text);
+    assert!(
+        said.contains("13 of the 24 GPUs of the table are fast enough"),
+        "{said}"
+    );
+    assert!(said.contains("Too slow or too small: rtx4090"), "{said}");
+    insta::assert_snapshot!(text);
+}
+
+#[test]
+fn a_server_s_job_says_whose_pace_it_was() {
+    let file = result("sglang-bench_serving.jsonl");
+    let args = [
+        file.as_str(),
+        "--model",
+        "llama-3.1-8b",
+        "--gpu",
+        "h100-sxm",
+        "--html",
+        "page.html",
+    ];
+    let stepscope = Stepscope::new();
+    let ran = stepscope.run(&[&["explain"], &args[..]].concat());
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert!(
+        words(&ran.stdout)
+            .contains("The client sent 4.00 requests/s, and they were served as fast")
+    );
+    let page = std::fs::read_to_string(stepscope.path("page.html")).unwrap();
+    assert!(page.contains("<h2>Whole jobs</h2>"));
 }
 
 #[test]
@@ -203,6 +282,20 @@ fn a_trace_with_its_floors() {
     let json: serde_json::Value =
         serde_json::from_str(&explain(&[&trace("small-decode.json"), "--json"])).unwrap();
     assert!(json["devices"].is_array());
+    let stepscope = Stepscope::new();
+    let page = [
+        "--html",
+        "page.html",
+        "--model",
+        "qwen3-8b",
+        "--dtype",
+        "fp8",
+    ];
+    let ran = stepscope.run(&[&["explain", file.as_str()], &page[..]].concat());
+    assert_eq!((ran.code, ran.stderr.as_str()), (0, "wrote page.html\n"));
+    let page = std::fs::read_to_string(stepscope.path("page.html")).unwrap();
+    assert!(page.contains("<h2>The step of median length</h2>"));
+    assert!(page.contains("<h2>Roofline</h2>"));
 }
 
 #[track_caller]
@@ -226,8 +319,24 @@ fn refused(args: &[&str], expected: &str) {
 fn mistakes_are_one_line_with_a_way_out() {
     let file = result("sglang-bench_one_batch-32b-tp8.log");
     refused(
-        &[&trace("small-decode.json"), "--html", "x.html"],
-        "a trace has no page yet",
+        &[&file, "--dtype", "fp7"],
+        "--dtype fp7: not known; known are",
+    );
+    refused(
+        &[
+            &result("vllm-bench-throughput.json"),
+            "--model",
+            "llama-3.1-8b",
+            "--input-len",
+            "512",
+            "--output-len",
+            "256",
+        ],
+        "--output-len 256: 1000 requests of 512 and 256 tokens make 768000 tokens, and the file counted 640000",
+    );
+    refused(
+        &[&file, "--batch", "3"],
+        "--batch 3: the file itself says another value",
     );
     refused(&["nowhere.json"], "cannot read nowhere.json");
     refused(&["empty.json"], "empty.json");

@@ -9,7 +9,7 @@ use std::process::Command;
 use proptest::prelude::*;
 use quick_xml::Reader;
 use quick_xml::events::{BytesStart, Event};
-use stepscope_profiler::explain::page::{PageOptions, page, results_page};
+use stepscope_profiler::explain::page::{PageOptions, page, results_page, trace_page};
 use stepscope_profiler::explain::results::Subject;
 use stepscope_profiler::explain::{
     Ceilings, Communication, OperationWork, Precision, StepModel, StepShape, StepWork, record,
@@ -18,7 +18,7 @@ use stepscope_profiler::explain::{
 use stepscope_profiler::results::{
     Basis, Framework, Latency, Length, Load, Percentiles, ResultRow,
 };
-use stepscope_profiler::{Record, StepKind, Work, gpus};
+use stepscope_profiler::{Record, StepKind, Work, gpus, timeline};
 use support::{arbitrary, sample};
 
 /// A flame graph as inferno writes it, in short.
@@ -297,6 +297,95 @@ fn the_page_of_a_result() {
     check_contains(&html, &["<h2>Which GPU it may be</h2>"]);
 }
 
+fn trace_html(name: &str, has_floors: bool) -> String {
+    let trace = timeline::read(&Path::new("tests/data/traces").join(name)).unwrap();
+    let mut analysis = timeline::analyse(&trace);
+    let roofs = gpus::find("mi300x").unwrap().roofs(None);
+    let steps = analysis.devices.iter_mut().flat_map(|d| &mut d.steps);
+    for step in steps.filter(|_| has_floors) {
+        let families = step.families.iter().take(3);
+        step.floors = families
+            .map(|time| timeline::Floor {
+                family: time.family,
+                floor_ns: time.busy_ns / 2,
+                bound_by: "memory".to_owned(),
+                flops: 100_000_000_000,
+                bytes: 3_000_000_000,
+            })
+            .collect();
+    }
+    trace_page(&trace, &analysis, has_floors.then_some(&roofs))
+}
+
+#[test]
+fn the_page_of_a_trace() {
+    let html = trace_html("sglang-qwen3-8b-decode.json.gz", true);
+    check_well_formed(&html);
+    check_contains(
+        &html,
+        &[
+            "<h1>sglang-qwen3-8b-decode.json.gz, explained</h1>",
+            "<h2>What it says</h2>",
+            "One decode step of 32 requests by sglang on AMD Instinct MI300X",
+            "<h2>Steps</h2>",
+            "94 % busy",
+            "class=\"part launch-late\"",
+            "<h2>What the GPU was busy with</h2>",
+            "class=\"floor-mark\"",
+            "<h2>The step of median length</h2>",
+            "As long as one of its 36 layers",
+            "<h2>Roofline</h2>",
+            "<h2>To read with care</h2>",
+        ],
+    );
+    for fetch in ["src=\"", "url(", "@import", "<link rel=\"stylesheet"] {
+        assert!(!html.contains(fetch), "{fetch}");
+    }
+}
+
+/// Every trace that can be read has a page, also one of many steps, of several streams, or of no step.
+#[test]
+fn all_traces_have_well_formed_pages() {
+    for name in [
+        "alexnet-training.json.gz",
+        "cupti-counters.json.gz",
+        "small-decode.json",
+        "triton-example.json.gz",
+        "vllm-decode-full-graph.json.gz",
+    ] {
+        let html = trace_html(name, false);
+        check_well_formed(&html);
+        assert!(
+            !html.contains("<h2>Roofline</h2>"),
+            "{name}: no model was named"
+        );
+    }
+}
+
+/// Hundreds of steps are columns, and those that no picture can tell apart are left out.
+#[test]
+fn many_steps_are_columns() {
+    let mut events = Vec::new();
+    for step in 0..500 {
+        let at = step * 100;
+        let call = step + 1;
+        events.push(format!(
+            r#"{{"ph": "X", "cat": "user_annotation", "name": "step[DECODE bs=4]", "pid": 1, "tid": 1, "ts": {at}, "dur": 30}},
+               {{"ph": "X", "cat": "cuda_runtime", "name": "cudaLaunchKernel", "pid": 1, "tid": 1, "ts": {}, "dur": 4,
+                 "args": {{"correlation": {call}}}}},
+               {{"ph": "X", "cat": "kernel", "name": "gemm_a&b", "pid": 0, "tid": 7, "ts": {}, "dur": 20,
+                 "args": {{"device": 0, "stream": 7, "correlation": {call}}}}}"#,
+            at + 5,
+            at + 12
+        ));
+    }
+    let json = format!("{{\"traceEvents\": [{}]}}", events.join(","));
+    let trace = timeline::from_json(json.as_bytes(), "many").unwrap();
+    let html = trace_page(&trace, &timeline::analyse(&trace), None);
+    check_well_formed(&html);
+    check_contains(&html, &["The first 400 of 500 steps.", "gemm_a&amp;b"]);
+}
+
 /// The browser to open pages with, if there is one.
 fn chromium() -> Option<PathBuf> {
     if let Some(path) = std::env::var_os("STEPSCOPE_CHROMIUM") {
@@ -355,7 +444,14 @@ fn a_browser_shows_the_pages() {
     }
     let results = shown(&browser, &results_html(Some(&device)), 500);
     check_contains(&results, &["<h2>Prefill</h2>", "<h2>Decode</h2>"]);
-    for html in [&record, &results] {
+    let trace = trace_html("sglang-qwen3-8b-decode.json.gz", true);
+    let trace = shown(&browser, &trace, 1200);
+    let narrow = shown(
+        &browser,
+        &trace_html("alexnet-training.json.gz", false),
+        500,
+    );
+    for html in [&record, &results, &trace, &narrow] {
         check_contains(html, &["data-measured=\"true 0 false\""]);
     }
 }

@@ -251,6 +251,8 @@ fn the_vllm_step_in_words() {
 fn floors_stand_beside_the_times() {
     let mut analysis = analysed(&fixture("sglang-qwen3-8b-decode.json.gz"));
     let floor = |family, floor_ns| timeline::Floor {
+        flops: 0,
+        bytes: 0,
         family,
         floor_ns,
         bound_by: "memory".to_owned(),

@@ -6,25 +6,27 @@ use stepscope_engine::model::find_config;
 use stepscope_engine::{DTypes, ShardedModel};
 use stepscope_kernels::DType;
 use stepscope_profiler::StepKind;
-use stepscope_profiler::explain::{Ceilings, StepModel, StepShape, operation_floor};
+use stepscope_profiler::explain::page::trace_page;
+use stepscope_profiler::explain::{Ceilings, OperationWork, StepModel, StepShape, operation_floor};
 use stepscope_profiler::gpus::{self, Gpu};
 use stepscope_profiler::timeline::{self, Family, Floor, Kind, StepAnalysis};
 
+use super::page;
+use super::result::precision;
 use crate::args::explain::Explain;
 use crate::output::{Failure, print_stderr, write_stdout};
 
 pub(super) fn explain(gpu: Option<&'static Gpu>, args: &Explain) -> Result<(), Failure> {
-    if args.html.is_some() {
-        return Err(Failure::input(
-            "--html: a trace has no page yet; open the trace itself in Perfetto, or take --json",
-        ));
-    }
     let trace = timeline::read(&args.input)?;
     let mut analysis = timeline::analyse(&trace);
+    let mut roofs = None;
     if let Some(model) = &args.model {
         let (name, config) = find_config(model)?;
         let dtypes = DTypes::all(DType::BF16);
-        let model = ShardedModel::new(name, &config, args.tp.unwrap_or(1), dtypes)?;
+        let matrices = precision("--dtype", args.dtype.as_deref(), || None)?;
+        let kv = precision("--kv-cache-dtype", args.kv_cache_dtype.as_deref(), || None)?;
+        let model = ShardedModel::new(name, &config, args.tp.unwrap_or(1), dtypes)?
+            .with_bits(matrices.weight_bits, kv.weight_bits);
         for device in &mut analysis.devices {
             let name = &device.device.name;
             let Some(gpu) = gpu.or_else(|| gpus::find(name).ok()) else {
@@ -33,11 +35,19 @@ pub(super) fn explain(gpu: Option<&'static Gpu>, args: &Explain) -> Result<(), F
                 );
                 continue;
             };
-            let ceilings = Ceilings::of_gpu(gpu, None);
+            let ceilings = Ceilings::of_gpu_for(gpu, None, matrices);
             for step in &mut device.steps {
                 step.floors = floors(step, &model, &ceilings);
             }
+            roofs.get_or_insert_with(|| {
+                let mut roofs = gpu.roofs(None);
+                roofs.flops_per_s = ceilings.weights_flops_per_s;
+                roofs
+            });
         }
+    }
+    if let Some(path) = &args.html {
+        page::write(path, &trace_page(&trace, &analysis, roofs.as_ref()))?;
     }
     let text = if args.json {
         timeline::json(&analysis) + "\n"
@@ -72,38 +82,70 @@ fn floors(step: &StepAnalysis, model: &ShardedModel, ceilings: &Ceilings) -> Vec
     let Some(shape) = shape(step) else {
         return Vec::new();
     };
-    let mut floors: Vec<(Family, f64, f64, f64)> = Vec::new();
+    let mut floors: Vec<FamilyFloor> = Vec::new();
     for operation in model.step(&shape).operations {
         let family = family(operation.name);
         // Without a known context nothing can be said of reading it.
         if family == Family::Attention && step.context_tokens.is_none() {
             continue;
         }
-        let [compute_s, memory_s] = operation_floor(&operation, ceilings);
-        let calls = operation.calls as f64;
         let index = floors
             .iter()
-            .position(|f| f.0 == family)
+            .position(|f| f.family == family)
             .unwrap_or_else(|| {
-                floors.push((family, 0.0, 0.0, 0.0));
+                floors.push(FamilyFloor::none(family));
                 floors.len() - 1
             });
-        floors[index].1 += calls * compute_s.max(memory_s);
-        floors[index].2 += calls * compute_s;
-        floors[index].3 += calls * memory_s;
+        floors[index].add(&operation, ceilings);
     }
-    floors
-        .into_iter()
-        .map(|(family, seconds, compute_s, memory_s)| Floor {
+    floors.iter().map(FamilyFloor::finish).collect()
+}
+
+/// The floor of a family, while its operations are added up.
+struct FamilyFloor {
+    family: Family,
+    seconds: f64,
+    compute_s: f64,
+    memory_s: f64,
+    flops: u64,
+    bytes: u64,
+}
+
+impl FamilyFloor {
+    fn none(family: Family) -> FamilyFloor {
+        FamilyFloor {
             family,
-            floor_ns: (seconds * 1e9).round() as u64,
-            bound_by: if compute_s > memory_s {
+            seconds: 0.0,
+            compute_s: 0.0,
+            memory_s: 0.0,
+            flops: 0,
+            bytes: 0,
+        }
+    }
+
+    fn add(&mut self, operation: &OperationWork, ceilings: &Ceilings) {
+        let [compute_s, memory_s] = operation_floor(operation, ceilings);
+        let calls = operation.calls as f64;
+        self.seconds += calls * compute_s.max(memory_s);
+        self.compute_s += calls * compute_s;
+        self.memory_s += calls * memory_s;
+        self.flops += operation.calls * operation.work.flops;
+        self.bytes += operation.calls * operation.work.bytes();
+    }
+
+    fn finish(&self) -> Floor {
+        Floor {
+            family: self.family,
+            floor_ns: (self.seconds * 1e9).round() as u64,
+            bound_by: if self.compute_s > self.memory_s {
                 "compute".to_owned()
             } else {
                 "memory".to_owned()
             },
-        })
-        .collect()
+            flops: self.flops,
+            bytes: self.bytes,
+        }
+    }
 }
 
 /// The step's shape, all requests alike; nothing for a step that mixes prefill and decode.

@@ -84,6 +84,8 @@ impl Override {
             new.apply_to(row)
                 .map_err(|reason| format!("--{key} {value}: {reason}"))?;
             results::complete(row);
+            total_contradiction(row)
+                .map_or(Ok(()), |reason| Err(format!("--{key} {value}: {reason}")))?;
         }
         Ok(())
     }
@@ -151,6 +153,20 @@ impl Override {
     fn contradiction(&self) -> String {
         "the file itself says another value".to_owned()
     }
+}
+
+/// Lengths that make another number of tokens than the one that the file's own rate is of.
+fn total_contradiction(row: &ResultRow) -> Option<String> {
+    let is_own = !row.derived.contains(&"rates.total_tokens_per_s");
+    let counted = row.rates.total_tokens_per_s.filter(|_| is_own)? * row.duration_s?;
+    let requests = row.requests? as f64;
+    let (input, output) = (row.input_len?.tokens, row.output_len?.tokens);
+    let made = requests * (input + output);
+    ((made - counted).abs() > 0.01 * counted).then(|| {
+        format!(
+            "{requests} requests of {input} and {output} tokens make {made} tokens, and the file counted {counted:.0}"
+        )
+    })
 }
 
 #[cfg(test)]

@@ -135,6 +135,10 @@ pub struct Floor {
     pub floor_ns: u64,
     /// What sets it: `memory`, `compute`, or as the roofline says it.
     pub bound_by: String,
+    /// Its arithmetic, FLOP.
+    pub flops: u64,
+    /// What it reads and writes, bytes.
+    pub bytes: u64,
 }
 
 /// All kernels of one name in a step.
@@ -190,13 +194,7 @@ pub fn analyse(trace: &Trace) -> Analysis {
     for (index, activity) in trace.activities.iter().enumerate() {
         by_device.entry(activity.device).or_default().push(index);
     }
-    let context = Context {
-        trace,
-        families: &families,
-        steps: &steps,
-        is_first_of_call: first_of_calls(&steps, trace),
-        calls_of_step: calls_of_steps(&steps, trace),
-    };
+    let context = Context::new(trace, &families, &steps);
     let devices: Vec<DeviceAnalysis> = by_device
         .into_iter()
         .map(|(device, indices)| context.device(device, &indices))
@@ -223,7 +221,8 @@ fn first_of_calls(steps: &Steps, trace: &Trace) -> Vec<bool> {
         .collect()
 }
 
-struct Context<'a> {
+/// A trace with its families and steps, for computing what is said of it.
+pub(super) struct Context<'a> {
     trace: &'a Trace,
     families: &'a Families,
     steps: &'a Steps,
@@ -246,12 +245,24 @@ fn interval(a: &Activity) -> (i64, i64) {
     (a.start_ns, a.end_ns())
 }
 
+impl<'a> Context<'a> {
+    pub(super) fn new(trace: &'a Trace, families: &'a Families, steps: &'a Steps) -> Context<'a> {
+        Context {
+            trace,
+            families,
+            steps,
+            is_first_of_call: first_of_calls(steps, trace),
+            calls_of_step: calls_of_steps(steps, trace),
+        }
+    }
+}
+
 impl Context<'_> {
     fn activity(&self, index: usize) -> &Activity {
         &self.trace.activities[index]
     }
 
-    fn intervals(&self, indices: &[usize]) -> Union {
+    pub(super) fn intervals(&self, indices: &[usize]) -> Union {
         Union::of(indices.iter().map(|&i| interval(self.activity(i))))
     }
 
@@ -315,7 +326,7 @@ impl Context<'_> {
     }
 
     /// The gaps of a GPU, divided by cause.
-    fn gaps(&self, indices: &[usize], all: &Union) -> Vec<Part> {
+    pub(super) fn gaps(&self, indices: &[usize], all: &Union) -> Vec<Part> {
         let mut next = 0;
         let mut parts = Vec::new();
         for pair in all.0.windows(2) {

@@ -72,6 +72,17 @@ pub enum Format {
     Nsys,
 }
 
+impl Format {
+    /// What people call it.
+    pub fn label(self) -> &'static str {
+        match self {
+            Format::Kineto => "a trace of PyTorch's profiler",
+            Format::Stepscope => "a trace of stepscope",
+            Format::Nsys => "an export of Nsight Systems",
+        }
+    }
+}
+
 /// A GPU that a trace names.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Device {

@@ -28,6 +28,7 @@
 mod analysis;
 mod annotations;
 mod chrome;
+mod drawing;
 mod events;
 mod families;
 mod gaps;
@@ -52,6 +53,7 @@ pub use analysis::{
 };
 pub use annotations::{Kind, Spelling, StepLabel};
 pub use chrome::from_json;
+pub use drawing::{Drawing, DrawnActivity, DrawnCall, drawing};
 pub use events::{
     Activity, ActivityKind, Annotation, Call, CallKind, Damage, Device, Format, NameId, Names,
     Place, Trace,
@@ -61,7 +63,7 @@ pub use gaps::{Cause, GapTotal};
 pub use hta::HtaShares;
 pub use layers::Layers;
 pub use steps::Tie;
-pub use text::text;
+pub use text::{sentences, text, typical_step};
 
 /// The first bytes of a SQLite database.
 const SQLITE: &[u8] = b"SQLite format 3\0";

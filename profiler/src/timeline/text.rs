@@ -38,27 +38,49 @@ pub fn text(analysis: &Analysis) -> String {
     out
 }
 
-fn device_text(analysis: &Analysis, device: &DeviceAnalysis, out: &mut String) {
-    let sentences = match device.steps.as_slice() {
-        [] => String::new(),
-        [step] => step_sentences(analysis, device, step),
-        steps => {
-            let _ = writeln!(out, "{}\n", many_steps(device));
-            out.push_str(&groups(&grouped(steps)));
-            let step = typical(steps);
-            let number = steps
-                .iter()
-                .position(|s| std::ptr::eq(s, step))
-                .unwrap_or(0)
-                + 1;
-            let _ = writeln!(
-                out,
-                "\nStep {number}, of median length of the kind that took the most time:"
-            );
-            step_sentences(analysis, device, step)
+/// What is said of a GPU, a sentence or two each, without the tables.
+pub fn sentences(analysis: &Analysis, device: &DeviceAnalysis) -> Vec<String> {
+    let mut said = Vec::new();
+    if let [_, _, ..] = device.steps.as_slice() {
+        said.push(many_steps(device));
+    }
+    if let Some((index, step)) = typical_step(device) {
+        if device.steps.len() > 1 {
+            said.push(which_step(index));
         }
-    };
-    out.push_str(&sentences);
+        said.extend(step_sentences(analysis, device, step));
+    }
+    said.extend(window_sentences(analysis, device));
+    said
+}
+
+/// The step that the sentences are about, and its place: of median length of the kind and batch size that took the most time.
+pub fn typical_step(device: &DeviceAnalysis) -> Option<(usize, &StepAnalysis)> {
+    let step = typical_or_only(&device.steps)?;
+    let index = device.steps.iter().position(|s| std::ptr::eq(s, step))?;
+    Some((index, step))
+}
+
+fn which_step(index: usize) -> String {
+    format!(
+        "Step {}, of median length of the kind that took the most time:",
+        index + 1
+    )
+}
+
+fn device_text(analysis: &Analysis, device: &DeviceAnalysis, out: &mut String) {
+    if let [_, _, ..] = device.steps.as_slice() {
+        let _ = writeln!(out, "{}\n", many_steps(device));
+        out.push_str(&groups(&grouped(&device.steps)));
+    }
+    if let Some((index, step)) = typical_step(device) {
+        if device.steps.len() > 1 {
+            let _ = writeln!(out, "\n{}", which_step(index));
+        }
+        for sentence in step_sentences(analysis, device, step) {
+            let _ = writeln!(out, "{sentence}");
+        }
+    }
     for sentence in window_sentences(analysis, device) {
         let _ = writeln!(out, "{sentence}");
     }
@@ -147,7 +169,11 @@ fn device_name(device: &DeviceAnalysis) -> Option<String> {
     (!name.is_empty()).then(|| name.clone())
 }
 
-fn step_sentences(analysis: &Analysis, device: &DeviceAnalysis, step: &StepAnalysis) -> String {
+fn step_sentences(
+    analysis: &Analysis,
+    device: &DeviceAnalysis,
+    step: &StepAnalysis,
+) -> Vec<String> {
     let mut sentences = vec![what(analysis, device, step), busy(step)];
     if let Some(layers) = &step.layers {
         sentences.push(layers_sentence(layers));
@@ -171,7 +197,7 @@ fn step_sentences(analysis: &Analysis, device: &DeviceAnalysis, step: &StepAnaly
             duration(step.overlap_of_streams_ns as f64)
         ));
     }
-    sentences.join("\n") + "\n"
+    sentences
 }
 
 /// `One decode step of 32 requests by sglang on AMD Instinct MI300X: 32 785 tokens of context, 1025 per request.`

@@ -1,6 +1,6 @@
 //! An explanation as one self-contained HTML page: plots, sentences and tables, without a request to anywhere.
 //!
-//! [`page`] is of a record, [`results_page`] of another program's result. Plots are SVG in the page, light or dark as the reader's
+//! [`page`] is of a record, [`results_page`] of another program's result, [`trace_page`] of a profiler's trace. Plots are SVG in the page, light or dark as the reader's
 //! system is, and readable in grey: what differs in colour differs in lightness, shape or name too.
 //!
 //! **Invariant:** text of a record reaches the page escaped, and no number breaks it: any record gives a well-formed page.
@@ -14,6 +14,7 @@ mod steps;
 mod svg;
 mod tables;
 mod timeline;
+mod trace;
 
 use super::record::{Explanation, StepExplanation};
 use super::results;
@@ -21,6 +22,8 @@ use crate::quantity;
 use crate::record::{Record, Roofs};
 use html::{Page, flame_graph, folded, statements};
 use roofline::Lines;
+
+pub use trace::trace_page;
 
 /// What a page shows besides its explanation.
 #[derive(Debug, Clone, Default)]

@@ -262,7 +262,9 @@ fn compute(largest: &Observation, work: &StepWork, devices: &[Ceilings]) -> Opti
     } else {
         format!("of what {} does:", slowest.device)
     };
-    let verdict = if share < 0.2 {
+    let verdict = if share > 1.0 {
+        "Tensor cores cannot be that fast"
+    } else if share < 0.2 {
         "Tensor-core compute is far from it"
     } else if share < 0.4 {
         "Tensor-core compute is not the whole of it"

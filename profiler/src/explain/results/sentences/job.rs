@@ -1,7 +1,7 @@
 //! A job in words: how fast it was, how far above what it needs, and what that leaves open.
 
 use super::{capitalised, seconds};
-use crate::explain::limiters::Limiter;
+use crate::explain::limiters::{Limiter, Suspect};
 use crate::explain::results::Subject;
 use crate::explain::results::job::{AtOnce, Job, JobExplanation, JobFloor};
 use crate::explain::statement::{Figure, Statement};
@@ -23,7 +23,7 @@ pub(in crate::explain::results) fn of_job(
     match (&explanation.floor, subject.device) {
         (Some(floor), Some(device)) => {
             statements.push(floors(job, floor, &device.device, subject));
-            statements.push(utilisation(job, floor, subject));
+            statements.push(utilisation(job, floor, model.tp() * model.pp(), subject));
             statements.extend(communication(job, floor));
             statements.extend(likeliest(explanation));
         }
@@ -159,9 +159,10 @@ fn floors(job: &Job, floor: &JobFloor, device: &str, subject: &Subject<'_>) -> S
                 floor.prefill_s,
                 "s",
                 format!(
-                    "{} batches of {} prompts, each operation the longer of FLOP and bytes at {rates}",
+                    "{} batches of {} prompt{}, each operation the longer of FLOP and bytes at {rates}",
                     significant(job.requests / floor.prefill_batch as f64, 4),
-                    floor.prefill_batch
+                    floor.prefill_batch,
+                    if floor.prefill_batch == 1 { "" } else { "s" }
                 ),
             ),
             Figure::new(
@@ -186,9 +187,13 @@ fn floors(job: &Job, floor: &JobFloor, device: &str, subject: &Subject<'_>) -> S
     )
 }
 
-fn utilisation(job: &Job, floor: &JobFloor, subject: &Subject<'_>) -> Statement {
+fn utilisation(job: &Job, floor: &JobFloor, ranks: u64, subject: &Subject<'_>) -> Statement {
     let peak = subject.device.map_or(f64::NAN, |d| d.weights_flops_per_s);
     let bandwidth = subject.device.map_or(f64::NAN, |d| d.bytes_per_s);
+    let who = match ranks {
+        1 => "The GPU",
+        _ => "Each rank",
+    };
     let at_least = if job.at_once == AtOnce::All {
         ""
     } else {
@@ -196,7 +201,7 @@ fn utilisation(job: &Job, floor: &JobFloor, subject: &Subject<'_>) -> Statement 
     };
     Statement::new(
         format!(
-            "Each rank did {} in that time, {} of its peak (MFU), and read {at_least}{} of weights and KV cache to generate, {} of its \
+            "{who} did {} in that time, {} of its peak (MFU), and read {at_least}{} of weights and KV cache to generate, {} of its \
              bandwidth (MBU).",
             quantity::with_prefix(floor.flops, "FLOP"),
             percent(floor.mfu),
@@ -247,23 +252,43 @@ fn communication(job: &Job, floor: &JobFloor) -> Option<Statement> {
 /// The limiter that needs the least unusual rate to be the whole story.
 fn likeliest(explanation: &JobExplanation) -> Option<Statement> {
     let best = explanation.suspects.first()?;
-    let within = best.distance.is_some_and(|d| d <= 1.0);
-    let needed = match best.limiter.unit() {
-        "s" => format!("{} each", seconds(best.needed)),
-        unit => quantity::with_prefix(best.needed, unit),
+    let within = |suspect: &&Suspect| suspect.distance.is_some_and(|d| d <= 1.0);
+    let needed = |suspect: &Suspect| match suspect.limiter.unit() {
+        "s" => format!("{} each", seconds(suspect.needed)),
+        unit => quantity::with_prefix(suspect.needed, unit),
     };
-    let name = capitalised(best.limiter.title());
-    let text = match (within, best.limiter) {
-        (true, Limiter::Host) => {
-            format!("Work on the host could be all of it, at {needed} per step.")
-        }
-        (true, _) => format!("{name} could be all of it, at {needed}, which such things reach."),
-        (false, _) => format!(
-            "No limiter could be all of it: {} comes closest, and would have to be {needed}. Several share the time, or batches were \
-             smaller than the best ones.",
-            best.limiter.title()
-        ),
+    let host = explanation
+        .suspects
+        .iter()
+        .find(|s| s.limiter == Limiter::Host);
+    let host = host
+        .filter(within)
+        .filter(|host| host.limiter != best.limiter);
+    let mut text = if within(&best) {
+        format!(
+            "{} could be all of it, at {}, which is usual.",
+            capitalised(best.limiter.title()),
+            needed(best)
+        )
+    } else {
+        format!(
+            "{} comes closest to being all of it, and would have to be {}, which is not usual.",
+            capitalised(best.limiter.title()),
+            needed(best)
+        )
     };
+    if let Some(host) = host {
+        text += &format!(
+            " Work on the host could be, at {} per step; what it takes is an assumption.",
+            seconds(host.needed)
+        );
+    } else if !within(&best) {
+        text += " Several share the time";
+        text += match explanation.job.at_once {
+            AtOnce::All => ".",
+            _ => ", or batches were smaller than the best ones.",
+        };
+    }
     Some(Statement::plain(text))
 }
 
