@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
+use stepscope_profiler::explain::page::trace_page;
 use stepscope_profiler::timeline;
 
 static FILE: LazyLock<PathBuf> = LazyLock::new(|| {
@@ -16,6 +17,8 @@ fuzz_target!(|bytes: &[u8]| {
     file.extend_from_slice(bytes.get(file.len()..).unwrap_or_default());
     std::fs::write(&*FILE, file).expect("the folder for temporary files can be written");
     if let Ok(trace) = timeline::read(&FILE) {
-        let _ = timeline::text(&timeline::analyse(&trace));
+        let analysis = timeline::analyse(&trace);
+        let _ = timeline::text(&analysis);
+        let _ = trace_page(&trace, &analysis, None);
     }
 });

@@ -1,15 +1,27 @@
-//! Any bytes as a result file, side by side with itself and written in every form.
+//! Any bytes as a result file: side by side with itself, written in every form, and explained.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
 use stepscope_profiler::compare::export::{Form, export};
 use stepscope_profiler::compare::{Comparison, Source};
+use stepscope_profiler::explain::Precision;
+use stepscope_profiler::explain::page::results_page;
+use stepscope_profiler::explain::results::{Subject, explain};
 use stepscope_profiler::results;
 
 fuzz_target!(|bytes: &[u8]| {
     let Ok(import) = results::parse("file", bytes) else {
         return;
     };
+    let explanation = explain(&Subject {
+        rows: &import.rows,
+        model: None,
+        device: None,
+        precision: Precision::HALF,
+        pool_tokens: None,
+    });
+    let _ = explanation.text(true);
+    let _ = results_page(&explanation, "title", "subtitle");
     let sources = ["a", "b"].map(|name| Source {
         name: name.to_owned(),
         import: import.clone(),

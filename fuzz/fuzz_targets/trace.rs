@@ -1,7 +1,8 @@
-//! Any bytes as a Chrome trace: read, taken apart and shown.
+//! Any bytes as a Chrome trace: read, taken apart, shown, and drawn.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use stepscope_profiler::explain::page::trace_page;
 use stepscope_profiler::timeline;
 
 fuzz_target!(|bytes: &[u8]| {
@@ -13,5 +14,6 @@ fuzz_target!(|bytes: &[u8]| {
         assert_eq!(step.busy_ns + step.others_ns + step.idle_ns, step.span_ns);
     }
     let _ = timeline::text(&analysis);
+    let _ = trace_page(&trace, &analysis, None);
     serde_json::from_str::<serde_json::Value>(&timeline::json(&analysis)).expect("JSON");
 });

@@ -15,6 +15,7 @@ mod svg;
 mod tables;
 mod timeline;
 mod trace;
+mod trace_timeline;
 
 use super::record::{Explanation, StepExplanation};
 use super::results;
