@@ -11,14 +11,12 @@ use quick_xml::Reader;
 use quick_xml::events::{BytesStart, Event};
 use stepscope_profiler::explain::page::{PageOptions, page, results_page, trace_page};
 use stepscope_profiler::explain::results::Subject;
-use stepscope_profiler::explain::{
-    Ceilings, Communication, OperationWork, Precision, StepModel, StepShape, StepWork, record,
-    results,
-};
+use stepscope_profiler::explain::{Ceilings, Precision, record, results};
 use stepscope_profiler::results::{
     Basis, Framework, Latency, Length, Load, Percentiles, ResultRow,
 };
-use stepscope_profiler::{Record, StepKind, Work, gpus, timeline};
+use stepscope_profiler::{Record, StepKind, gpus, timeline};
+use support::model::Model;
 use support::{arbitrary, sample};
 
 /// A flame graph as inferno writes it, in short.
@@ -173,55 +171,6 @@ fn a_record_without_times_has_a_page_that_says_so() {
     check_well_formed(&html);
     check_contains(&html, &["The record holds no point"]);
     assert!(!html.contains("<h2>Roofline</h2>"));
-}
-
-/// Seventy billion weights of two bytes in eighty layers, over eight ranks.
-struct Model;
-
-impl StepModel for Model {
-    fn name(&self) -> &str {
-        "a 70B model"
-    }
-
-    fn step(&self, shape: &StepShape) -> StepWork {
-        let tokens = shape.tokens();
-        let linear = Work {
-            flops: 2 * tokens * 440_000_000 / 8 / 4,
-            weight_bytes: 2 * 440_000_000 / 8,
-            kv_bytes: 0,
-            activation_bytes: tokens * 8192 * 4,
-        };
-        let attention = Work {
-            flops: 4 * tokens * shape.context * 1024,
-            kv_bytes: shape.batch_size * shape.context * 512,
-            ..Work::default()
-        };
-        let operation = |name, calls, work| OperationWork { name, calls, work };
-        StepWork {
-            operations: vec![
-                operation("linear", 320, linear),
-                operation("attention", 80, attention),
-            ],
-            communication: Communication {
-                ranks: 8,
-                all_reduces: 160,
-                all_reduce_bytes: tokens * 16_384,
-                gathered_bytes: 0,
-            },
-        }
-    }
-
-    fn tp(&self) -> u64 {
-        8
-    }
-
-    fn weight_bytes(&self) -> u64 {
-        17_600_000_000
-    }
-
-    fn kv_bytes_per_token(&self) -> u64 {
-        40_960
-    }
 }
 
 /// A static batch of which the prefill and a decode step took so long.

@@ -3,6 +3,7 @@
 
 pub mod arbitrary;
 pub mod gpu;
+pub mod model;
 pub mod rates;
 pub mod sample;
 pub mod steps;
