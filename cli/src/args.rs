@@ -7,6 +7,7 @@ pub(crate) mod gate;
 pub(crate) mod gpu_check;
 pub(crate) mod kernel;
 pub(crate) mod reproduce;
+pub(crate) mod timers;
 
 use std::path::PathBuf;
 
@@ -15,6 +16,7 @@ use stepscope_engine::sglang::Compat;
 use stepscope_kernels::DType;
 
 pub(crate) use self::emulate::{Check, Emulate};
+use self::timers::Timers;
 
 /// Takes an LLM inference step apart: runs prefill and decode steps of real models, and shows where the time goes.
 ///
@@ -124,17 +126,8 @@ pub(crate) struct OneBatch {
     #[arg(long)]
     pub(crate) record_all_steps: bool,
 
-    /// What takes the times on a GPU: auto, wall, events or cupti
-    ///
-    /// cupti records every kernel, those inside CUDA graphs included, and costs the most; events lie behind each operation, and graphs
-    /// have one time as a whole; wall times steps and phases from the host alone. auto is cupti where it works, else events, and says
-    /// why.
-    #[arg(long, value_name = "TIMER", value_enum, default_value_t = TimerChoice::Auto, hide_possible_values = true)]
-    pub(crate) timer: TimerChoice,
-
-    /// First measure what recording costs a decode step of the first point
-    #[arg(long)]
-    pub(crate) overhead: bool,
+    #[command(flatten)]
+    pub(crate) timers: Timers,
 
     /// Also write a Chrome trace per point, named as sglang names its own
     #[arg(long)]
@@ -390,15 +383,6 @@ pub(crate) struct Conformance {
     /// Print everything as one JSON document
     #[arg(long)]
     pub(crate) json: bool,
-}
-
-/// What takes the times on a GPU.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum TimerChoice {
-    Auto,
-    Wall,
-    Events,
-    Cupti,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

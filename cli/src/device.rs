@@ -5,14 +5,17 @@ use std::sync::Arc;
 use stepscope_device::driver::{Context, Driver};
 use stepscope_device::{Error, Kind};
 use stepscope_emulator::driver::{Configuration, LaunchReport, configure, symbol, take_reports};
-use stepscope_engine::Instruments;
 use stepscope_engine::model::Model;
+use stepscope_engine::{Instruments, StepClock};
 use stepscope_kernels::cuda::Cuda;
 use stepscope_kernels::{Backend, DType};
 use stepscope_profiler::gpu_watch::Sampler;
-use stepscope_profiler::{Clock, Launch, Record, Timer, Timing};
+use stepscope_profiler::{
+    Clock, CycleClock, DeviceClock, EventClock, KernelCounters, Launch, Record, Timer, Timing,
+};
 
-use crate::args::{Check, Device, ModelArgs, TimerChoice};
+use crate::args::timers::TimerChoice;
+use crate::args::{Check, Device, ModelArgs};
 use crate::output::{Failure, print_stderr};
 use crate::progress::Bar;
 use crate::{emulate, timing};
@@ -31,6 +34,11 @@ pub(crate) struct Gpu {
 pub(crate) trait Work {
     /// What is to take its times on a GPU, which is then watched too. Nothing if its times are not looked at.
     fn timer(&self) -> Option<TimerChoice> {
+        None
+    }
+
+    /// What of the hardware's counters is wanted; the usual ones where the list is empty, and nothing if it is not given.
+    fn counters(&self) -> Option<&[String]> {
         None
     }
 
@@ -177,27 +185,15 @@ impl Gpu {
             )));
         }
         let cuda = self.cuda(model.dtype)?;
-        let (mut clock, mut timing, mut watch) = (Clock::Untimed, None, None);
-        if !self.is_emulated() {
-            let choice = work.timer().unwrap_or(TimerChoice::Events);
-            let (chosen, of_clock) = timing::choose(choice, cuda.stream())?;
-            clock = chosen;
-            if work.timer().is_some() {
-                watch = self.watch(&of_clock, work.is_quiet());
-                timing = Some(of_clock);
-            }
-        }
         let ordinal = self.ordinal;
         let instruments = Instruments {
             progress: bar,
-            clock,
-            timing,
-            watch,
             counts: self
                 .is_ours
                 .then(|| -> Box<dyn FnMut() -> Vec<Launch> + Send> {
                     Box::new(move || take_reports(ordinal).iter().map(launch_of).collect())
                 }),
+            ..self.instruments(&cuda, &work)?
         };
         let outcome = work.run(cuda, model, instruments);
         match outcome {
@@ -209,6 +205,57 @@ impl Gpu {
             }
             outcome => outcome,
         }
+    }
+
+    /// What measures `work` on this device.
+    fn instruments(&self, cuda: &Cuda, work: &impl Work) -> Result<Instruments<'static>, Failure> {
+        let mut instruments = Instruments {
+            clock: Clock::Untimed,
+            ..Instruments::default()
+        };
+        if self.is_emulated() {
+            return Ok(instruments);
+        }
+        let choice = work.timer().unwrap_or(TimerChoice::Events);
+        let (clock, mut timing) = timing::choose(choice, cuda.stream())?;
+        instruments.clock = clock;
+        if work.timer().is_none() {
+            return Ok(instruments);
+        }
+        instruments.watch = self.watch(&timing, work.is_quiet());
+        let say = |text: &str| {
+            if !work.is_quiet() {
+                print_stderr(text);
+            }
+        };
+        match StepClock::new(cuda) {
+            Ok(clock) => {
+                timing.sm_clock = Some(StepClock::SOURCE.to_owned());
+                instruments.sm_clock = Some(Box::new(clock) as Box<dyn CycleClock>);
+            }
+            Err(error) => say(&format!("the clock of single steps is not read: {error}")),
+        }
+        if choice == TimerChoice::Graph {
+            let clock = Box::new(EventClock::new(cuda.stream()));
+            instruments.replay_clock = Some(clock as Box<dyn DeviceClock>);
+        }
+        if let Some(metrics) = work.counters() {
+            match timing::counters(metrics, &self.context)? {
+                Ok(counters) => {
+                    let passes = match counters.passes() {
+                        1 => "in one pass".to_owned(),
+                        n => format!("in {n} passes, of which each runs every kernel again"),
+                    };
+                    say(&format!(
+                        "--counters: a prefill and a decode step more per point, counted {passes}, not timed"
+                    ));
+                    instruments.counters = Some(Box::new(counters) as Box<dyn KernelCounters>);
+                }
+                Err(why) => say(&format!("no hardware counters: {why}")),
+            }
+        }
+        instruments.timing = Some(timing);
+        Ok(instruments)
     }
 
     /// Says once what takes the times, and starts watching the GPU.

@@ -20,12 +20,13 @@ use stepscope_kernels::{Backend, DType};
 use stepscope_profiler::trace::{self, Selection};
 use stepscope_profiler::{Point, Program, Record, StepKind, Timing, environment, report};
 
-use crate::args::{ModelArgs, OneBatch, TimerChoice};
+use crate::args::timers::TimerChoice;
+use crate::args::{ModelArgs, OneBatch};
 use crate::device::{self, Gpu, Work};
 use crate::model::{self, Loaded};
 use crate::output::{Failure, print_stderr, write_stdout};
 use crate::progress::Bar;
-use crate::reports;
+use crate::{reports, timing};
 
 pub(crate) fn run(args: &OneBatch) -> Result<(), Failure> {
     let given = |lens: &[usize], default: usize| {
@@ -52,6 +53,12 @@ pub(crate) fn run(args: &OneBatch) -> Result<(), Failure> {
     }
     let gpu = device::start(&args.model)?;
     check_timer(args, gpu.as_ref())?;
+    if args.timers.counters.is_some()
+        && !args.quiet
+        && let Some(why) = timing::why_no_counters(gpu.as_ref())
+    {
+        print_stderr(why);
+    }
     let cpu = model::start_cpu(&args.model)?;
     // Before the model is loaded: what this takes of memory does not come on top of the weights.
     let measures_roofs = !args.correctness_test && gpu.is_none();
@@ -132,7 +139,11 @@ struct Measuring<'a> {
 
 impl Work for Measuring<'_> {
     fn timer(&self) -> Option<TimerChoice> {
-        Some(self.args.timer)
+        Some(self.args.timers.timer)
+    }
+
+    fn counters(&self) -> Option<&[String]> {
+        self.args.timers.counters.as_deref()
     }
 
     fn is_quiet(&self) -> bool {
@@ -158,7 +169,7 @@ impl Work for Measuring<'_> {
         // A device with memory of its own has the weights only now.
         place.load_s += start.elapsed().as_secs_f64();
         let mut record = new_record(place, model, &runner, &runner_options, &options);
-        if args.overhead {
+        if args.timers.overhead {
             let costs = one_batch::overhead(&mut runner, &options)?;
             if !args.quiet {
                 bar.suspend(|| print_stderr(&report::overhead_text(&costs)));
@@ -237,17 +248,18 @@ fn finish(args: &OneBatch, files: &mut Files, record: &Record) -> Result<(), Fai
 
 /// That what was asked for can be had: a timer other than the host's takes a GPU, and an emulated device has no time at all.
 fn check_timer(args: &OneBatch, gpu: Option<&Gpu>) -> Result<(), Failure> {
-    let name = match args.timer {
+    let name = match args.timers.timer {
         TimerChoice::Auto => return Ok(()),
         TimerChoice::Wall => "wall",
         TimerChoice::Events => "events",
         TimerChoice::Cupti => "cupti",
+        TimerChoice::Graph => "graph",
     };
     match gpu {
         Some(gpu) if gpu.is_emulated() => Err(Failure::input(format!(
             "--timer {name}: an emulated device has no time; leave it out, or use --device cuda"
         ))),
-        None if args.timer != TimerChoice::Wall => Err(Failure::input(format!(
+        None if args.timers.timer != TimerChoice::Wall => Err(Failure::input(format!(
             "--timer {name} times kernels on a GPU; on the CPU device the host's clock takes every time, which is --timer wall"
         ))),
         _ => Ok(()),

@@ -39,6 +39,7 @@ fn every_stage_works_and_leaves_its_result() {
             "kernels",
             "fixtures",
             "steps smollm2-135m",
+            "timers",
             "shapes"
         ]
     );
@@ -57,9 +58,14 @@ fn every_stage_works_and_leaves_its_result() {
     assert_eq!(models.len(), 6); // three, with and without graphs
     // An emulated device has no time: its steps leave none.
     assert_eq!(stages[4]["detail"], "");
-    let shapes = &stages[5]["result"];
+    let stderr = std::fs::read_to_string(stepscope.path("gpu-check/timers.stderr")).unwrap();
+    assert!(
+        stderr.contains("--counters: there are none, since an emulated device has no hardware"),
+        "{stderr}"
+    );
+    let shapes = &stages[6]["result"];
     assert_eq!(shapes["timer"], "none");
-    assert_eq!(shapes["summary"], stages[5]["detail"]);
+    assert_eq!(shapes["summary"], stages[6]["detail"]);
     let rows = shapes["rows"].as_array().unwrap();
     assert_eq!(rows.len(), 28); // 3 decode batches of 6 shapes, 2 prefills of 5
     for row in rows {
@@ -89,7 +95,7 @@ fn a_stage_that_fails_is_named_and_costs_no_other() {
     let ran = support::Ran::from(command.output().unwrap());
     ran.error(
         1,
-        &["6 of 7 stages failed", "gpu-check has what each printed"],
+        &["7 of 8 stages failed", "gpu-check has what each printed"],
     );
     let results = stepscope.json("gpu-check/results.json");
     let stages = results["stages"].as_array().unwrap();

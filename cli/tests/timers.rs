@@ -67,6 +67,37 @@ fn a_record_without_a_gpu_names_no_other_timer() {
 }
 
 #[test]
+fn hardware_counters_where_there_is_no_gpu_are_one_line_and_no_failure() {
+    let stepscope = Stepscope::new();
+    let lengths = ["--out", "run", "--input", "4", "--output", "2"];
+    for counters in [
+        "--counters",
+        "--counters=dram__bytes_read.sum,lts__t_sectors.sum",
+    ] {
+        let arguments = [&lengths[..], &[counters]].concat();
+        let ran = stepscope.one_batch(&arguments).success();
+        let lines: Vec<&str> = ran
+            .stderr
+            .lines()
+            .filter(|l| l.contains("--counters:"))
+            .collect();
+        assert_eq!(lines.len(), 1, "{}", ran.stderr);
+        assert!(
+            lines[0].contains("the CPU device runs these steps; use --device cuda"),
+            "{}",
+            lines[0]
+        );
+        assert!(
+            stepscope.json("run/record.json")["points"][0]
+                .get("counted")
+                .is_none()
+        );
+    }
+    let quiet = [&lengths[..], &["--counters", "--quiet"]].concat();
+    assert_eq!(stepscope.one_batch(&quiet).success().stderr, "");
+}
+
+#[test]
 fn timers_that_cannot_be_had_are_refused_in_one_line() {
     let stepscope = Stepscope::new();
     let check = |arguments: &[&str], code: i32, parts: &[&str]| {
@@ -81,6 +112,16 @@ fn timers_that_cannot_be_had_are_refused_in_one_line() {
         &["--timer", "events", "--device", "cpu"],
         2,
         &["--timer events"],
+    );
+    check(
+        &["--timer", "graph", "--device", "cpu"],
+        2,
+        &["--timer graph times kernels on a GPU"],
+    );
+    check(
+        &["--timer", "graph", "--device", "emulated"],
+        2,
+        &["--timer graph", "an emulated device has no time"],
     );
     check(
         &["--timer", "cupti", "--device", "emulated"],

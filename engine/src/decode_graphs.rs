@@ -11,7 +11,7 @@
 use std::collections::HashMap;
 
 use stepscope_kernels::{Backend, advance};
-use stepscope_profiler::{Level, Operation, Phase, Recorder, StepKind};
+use stepscope_profiler::{Choice, Level, Operation, Phase, Recorder, StepKind};
 
 use crate::Error;
 use crate::batch::{HostBatch, StepIndices};
@@ -44,6 +44,46 @@ pub(crate) fn decode_pass<B: Backend>(
     let chunk = host.chunk(StepKind::Decode, indices, page_size, 0);
     forward.layers(&chunk, kv, buffers, recorder)?;
     forward.logits(host.lengths.len(), buffers, recorder)
+}
+
+/// A graph of the chosen operations of a decode step but for sampling, so many times one after another, and what it does in order.
+/// Nothing runs.
+///
+/// # Errors
+/// When a kernel cannot be had, or the device refuses.
+pub(crate) fn record_pass<B: Backend>(
+    forward: &Forward<B>,
+    host: &HostBatch,
+    indices: &mut StepIndices<B>,
+    page_size: usize,
+    kv: &mut B::KvPool,
+    buffers: &mut Buffers<B>,
+    (chosen, passes): (Choice, u64),
+) -> Result<(B::Graph, Vec<Operation>), Error> {
+    let mut recorder = Recorder::new(Level::Operations)
+        .counting(forward.backend.launches())
+        .choosing(chosen);
+    let mut operations = Vec::new();
+    let mut failure = None;
+    let mut work = || {
+        recorder.begin_step(StepKind::Decode, 0, host.lengths.len());
+        let done = recorder.phase(Phase::Forward, |recorder| {
+            (0..passes).try_for_each(|_| {
+                decode_pass(forward, host, indices, page_size, kv, buffers, recorder)
+            })
+        });
+        operations = recorder.end_step().operations;
+        done.map_err(|error| {
+            let message = error.to_string();
+            failure = Some(error);
+            stepscope_kernels::Error::shape(message)
+        })
+    };
+    let recorded = forward.backend.record(&mut work);
+    match failure {
+        Some(error) => Err(error),
+        None => Ok((recorded?, operations)),
+    }
 }
 
 /// A recorded forward pass.
@@ -108,26 +148,9 @@ impl<B: Backend> DecodeGraphs<B> {
             return Ok(());
         }
         let host = HostBatch::of_decode(requests, kv_len_bound, max_pages);
-        let mut recorder = Recorder::new(Level::Operations).counting(forward.backend.launches());
-        let mut operations = Vec::new();
-        let mut failure = None;
-        let mut work = || {
-            recorder.begin_step(StepKind::Decode, 0, requests);
-            let done = recorder.phase(Phase::Forward, |recorder| {
-                decode_pass(forward, &host, indices, page_size, kv, buffers, recorder)
-            });
-            operations = recorder.end_step().operations;
-            done.map_err(|error| {
-                let message = error.to_string();
-                failure = Some(error);
-                stepscope_kernels::Error::shape(message)
-            })
-        };
-        let recorded = forward.backend.record(&mut work);
-        if let Some(error) = failure {
-            return Err(error);
-        }
-        let graph = recorded?;
+        let once = (Choice::All, 1);
+        let (graph, operations) =
+            record_pass(forward, &host, indices, page_size, kv, buffers, once)?;
         let graph = DecodeGraph { graph, operations };
         self.0.insert((requests, kv_len_bound), graph);
         Ok(())

@@ -39,6 +39,7 @@ mod error;
 mod forward;
 mod options;
 mod runner;
+mod step_clock;
 mod step_work;
 
 pub mod generate;
@@ -51,4 +52,5 @@ pub use bench::{Place, correctness, new_record, one_batch, roofs, sglang};
 pub use error::Error;
 pub use options::{CHUNK_TOKENS, GPU_CHUNK_TOKENS, Instruments, RunnerOptions};
 pub use runner::{Batch, Runner};
+pub use step_clock::StepClock;
 pub use step_work::{DTypes, ShardedModel};

@@ -5,7 +5,7 @@ use std::fmt;
 use stepscope_kernels::DType;
 use stepscope_kernels::sample::SamplingParams;
 use stepscope_profiler::gpu_watch::Sampler;
-use stepscope_profiler::{Clock, Launch, Level, Timing};
+use stepscope_profiler::{Clock, CycleClock, DeviceClock, KernelCounters, Launch, Level, Timing};
 
 use crate::Error;
 use crate::model::{Model, NoProgress, Progress};
@@ -118,6 +118,12 @@ pub struct Instruments<'a> {
     pub watch: Option<Sampler>,
     /// What the device's kernels did since it was last asked, launch by launch in order, where the device counts.
     pub counts: Option<Box<dyn FnMut() -> Vec<Launch> + Send>>,
+    /// What reads the clock that the device's multiprocessors hold during a step.
+    pub sm_clock: Option<Box<dyn CycleClock>>,
+    /// What counts for [`Runner::count`](crate::Runner::count).
+    pub counters: Option<Box<dyn KernelCounters>>,
+    /// What takes the times of [`Runner::time_replays`](crate::Runner::time_replays).
+    pub replay_clock: Option<Box<dyn DeviceClock>>,
 }
 
 impl Default for Instruments<'_> {
@@ -129,6 +135,9 @@ impl Default for Instruments<'_> {
             timing: None,
             watch: None,
             counts: None,
+            sm_clock: None,
+            counters: None,
+            replay_clock: None,
         }
     }
 }
@@ -138,6 +147,9 @@ impl fmt::Debug for Instruments<'_> {
         f.debug_struct("Instruments")
             .field("clock", &self.clock)
             .field("counts", &self.counts.is_some())
+            .field("sm_clock", &self.sm_clock)
+            .field("counters", &self.counters)
+            .field("replay_clock", &self.replay_clock)
             .finish_non_exhaustive()
     }
 }

@@ -3,7 +3,10 @@ use std::fmt;
 use stepscope_kernels::sample::SamplingParams;
 use stepscope_kernels::{Backend, DType};
 use stepscope_profiler::gpu_watch::Sampler;
-use stepscope_profiler::{Clock, Launch, Level, Phase, Recorder, Step, StepKind, Timing};
+use stepscope_profiler::{
+    Clock, CycleClock, DeviceClock, KernelCounters, Launch, Level, Phase, Recorder, Step, StepKind,
+    Timing,
+};
 
 use crate::Error;
 use crate::batch::{HostBatch, StepIndices, chunks};
@@ -36,6 +39,9 @@ pub struct Runner<B: Backend> {
     timing: Option<Timing>,
     watch: Option<Sampler>,
     counts: Counts,
+    sm_clock: Option<Box<dyn CycleClock>>,
+    counters: Option<Box<dyn KernelCounters>>,
+    replay_clock: Option<Box<dyn DeviceClock>>,
     /// Graphs of decode steps, where they are wanted and can be had.
     graphs: Option<DecodeGraphs<B>>,
     /// Batches so far.
@@ -157,6 +163,9 @@ impl<B: Backend> Runner<B> {
             timing: instruments.timing,
             watch: instruments.watch,
             counts: Counts(instruments.counts),
+            sm_clock: instruments.sm_clock,
+            counters: instruments.counters,
+            replay_clock: instruments.replay_clock,
             graphs,
             batches: 0,
             on_device: None,
@@ -574,6 +583,9 @@ impl<B: Backend> Runner<B> {
 
     /// Starts the clock of a step, once the device has nothing more to do.
     fn begin(&mut self, kind: StepKind, index: usize, requests: usize) -> Result<(), Error> {
+        if let Some(clock) = &mut self.sm_clock {
+            clock.before(); // waited for, so that it is not of the step
+        }
         self.forward.backend.synchronize()?;
         if let Some(counts) = &mut self.counts.0 {
             counts(); // those of a step that failed
@@ -661,9 +673,15 @@ impl<B: Backend> Runner<B> {
         if let Some(counts) = &mut self.counts.0 {
             step.take_counts(counts());
         }
+        if let Some(clock) = &mut self.sm_clock {
+            step.sm_clock_mhz = clock.behind();
+        }
         Ok(step)
     }
 }
+
+mod counting;
+mod replays;
 
 #[cfg(test)]
 mod tests;

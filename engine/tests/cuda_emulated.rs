@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout)] // a test
 
+#[path = "cuda_emulated/apart.rs"]
+mod apart;
 mod support;
 
 use std::path::Path;

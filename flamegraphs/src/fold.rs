@@ -142,6 +142,7 @@ mod tests {
             kernels: Vec::new(),
             findings: Vec::new(),
             device: None,
+            sm_clock_mhz: None,
         };
         let mut total = StepTotal::empty();
         total.add(&step);

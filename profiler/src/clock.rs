@@ -17,6 +17,15 @@ pub trait DeviceClock: std::fmt::Debug + Send {
     fn elapsed_ns(&self, from: usize, to: usize) -> Option<u64>;
 }
 
+/// The clock that a device's multiprocessors run at. Each reading is put into the device's queue.
+pub trait CycleClock: std::fmt::Debug + Send {
+    /// Reads it before a step.
+    fn before(&mut self);
+    /// Reads it behind the step; the clock between the two, in MHz, once the device has come so far. Nothing where the device does
+    /// not tell.
+    fn behind(&mut self) -> Option<f64>;
+}
+
 /// What takes the times of a step.
 #[derive(Debug)]
 pub enum Clock {
@@ -150,6 +159,6 @@ fn set_time(operation: &mut Operation, time: Option<[u64; 2]>) {
             operation.duration_ns = 0;
             operation.timer = Timer::None;
         }
-        (Timer::Wall | Timer::None, _) => {}
+        (Timer::Wall | Timer::Graph | Timer::None, _) => {}
     }
 }

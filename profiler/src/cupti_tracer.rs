@@ -131,7 +131,10 @@ impl Tracer for CuptiTracer {
         self.leave_all();
         let taken = self.recording.take();
         let mut activity = self.note(taken).unwrap_or_default();
-        if (activity.kernels.len() as u64) < launched {
+        // Kernels between the steps, which read the clock, are not of this one.
+        let of_step = |start_ns: u64| start_ns == 0 || start_ns >= self.begin_ns;
+        let kernels = activity.kernels.iter().filter(|k| of_step(k.start_ns));
+        if (kernels.count() as u64) < launched {
             // A buffer with a record that is not complete stays behind.
             let rest = self.recording.take_all();
             activity.append(self.note(rest).unwrap_or_default());
@@ -161,6 +164,8 @@ mod tests {
         /// Kernels that come at once, and only when forced.
         kernels: [usize; 2],
         time: u64,
+        /// Kernels begin so long before now.
+        early: u64,
         fails: bool,
     }
 
@@ -174,10 +179,11 @@ mod tests {
 
         fn kernels(&self, index: usize) -> Activity {
             let count = self.with(|seen| std::mem::take(&mut seen.kernels[index]));
+            let start = self.with(|seen| seen.time - seen.early.min(seen.time - 1));
             let kernel = Kernel {
                 name: Arc::from("k"),
-                start_ns: 1,
-                end_ns: 2,
+                start_ns: start,
+                end_ns: start + 1,
                 device: 0,
                 context: 0,
                 stream: 0,
@@ -249,6 +255,10 @@ mod tests {
             assert_eq!(trace.window_ns, [before + 100, before + 200]);
             assert!(script.with(|seen| seen.spans.is_empty()));
         }
+        // Kernels from before the step do not stand in for those that are missing.
+        script.with(|seen| (seen.kernels, seen.early) = ([3, 2], 1000));
+        tracer.begin(10);
+        assert_eq!(tracer.end(3).unwrap().activity.kernels.len(), 5);
         let entered = script.with(|seen| seen.entered[..2].to_vec());
         assert_eq!(entered, [Span::Step.pack(9), Span::Operation(0).pack(9)]);
     }

@@ -29,11 +29,14 @@
 mod breakdown;
 mod clock;
 mod counts;
+mod cupti_counters;
 mod cupti_tracer;
 mod error;
 mod event_clock;
+mod measured;
 mod record;
 mod recorder;
+mod replays;
 
 pub mod activity;
 pub mod compare;
@@ -53,14 +56,17 @@ pub mod stats;
 pub mod timeline;
 pub mod trace;
 
-pub use clock::{Clock, DeviceClock};
+pub use clock::{Clock, CycleClock, DeviceClock};
 pub use counts::{Finding, KernelCount, Launch};
+pub use cupti_counters::CuptiCounters;
 pub use cupti_tracer::CuptiTracer;
 pub use error::Error;
 pub use event_clock::EventClock;
+pub use measured::{CountSource, CountedOperation, CountedStep, KernelCounters};
 pub use record::{
     BandwidthRoof, Cpu, Environment, Gpu, Memory, ModelInfo, Operation, OperationTotal, PhaseTime,
     PhaseTotal, Point, Program, Record, RecordingCost, Repetition, Roofs, Run, SCHEMA, Sampling,
     Skipped, Step, StepTotal, Timing,
 };
-pub use recorder::{Level, Phase, Recorder, StepKind, Timer, Work};
+pub use recorder::{Choice, Level, Phase, Recorder, StepKind, Timer, Work};
+pub use replays::{ReplayedOperation, time_replays};

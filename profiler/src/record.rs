@@ -11,7 +11,9 @@ use crate::Error;
 use crate::activity::DeviceActivity;
 use crate::counts::{self, Finding, KernelCount};
 use crate::gpu_watch::GpuWatch;
+use crate::measured::CountedStep;
 use crate::recorder::{Phase, StepKind, Timer, Work};
+use crate::replays::ReplayedOperation;
 
 /// The schema of the records this program writes. A change that breaks readers raises the number.
 pub const SCHEMA: &str = "stepscope.record/1";
@@ -54,6 +56,9 @@ pub struct Timing {
     /// What recording costs, where that was measured.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub overhead: Vec<RecordingCost>,
+    /// Where the clock of each step ([`Step::sm_clock_mhz`]) comes from; absent where steps have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sm_clock: Option<String>,
 }
 
 /// A decode step with recording at some level beside one without.
@@ -77,6 +82,7 @@ impl Timing {
             cupti: None,
             reason: None,
             overhead: Vec::new(),
+            sm_clock: None,
         }
     }
 
@@ -90,6 +96,9 @@ impl Timing {
             (Timer::Event, _) => {
                 "CUDA events behind every operation; operations inside graphs have no time"
                     .to_owned()
+            }
+            (Timer::Graph, _) => {
+                "CUDA events around phases; operations by replaying graphs of their launches after the steps".to_owned()
             }
             (Timer::Wall, _) => "the host's clock around every operation".to_owned(),
             (Timer::None, _) => {
@@ -290,6 +299,12 @@ pub struct Point {
     /// The state of the GPU while the repetitions ran, where it was watched.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gpu: Option<GpuWatch>,
+    /// What the hardware counted, in steps that ran for it alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub counted: Vec<CountedStep>,
+    /// Operations of the decode step, timed by replaying graphs of their launches.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub replayed: Vec<ReplayedOperation>,
 }
 
 /// One timed run of a point.
@@ -399,6 +414,9 @@ pub struct Step {
     /// What a GPU did, where its kernels were recorded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device: Option<DeviceActivity>,
+    /// The clock that the GPU's multiprocessors held during the step, MHz, where it was read ([`Timing::sm_clock`]).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sm_clock_mhz: Option<f64>,
 }
 
 /// One phase of a step.

@@ -106,6 +106,8 @@ pub enum Timer {
     Event,
     /// CUPTI's record of each kernel; the time is that in which at least one of the operation's kernels ran.
     Cupti,
+    /// CUDA events around replays of a graph that holds the operation again and again: the mean of its launches, apart from any step.
+    Graph,
     /// None: inside a replayed CUDA graph that was not recorded kernel by kernel, on an emulated device, or where the device's
     /// clock failed. The time reads 0.
     None,
@@ -118,6 +120,7 @@ impl Timer {
             Timer::Wall => "wall",
             Timer::Event => "event",
             Timer::Cupti => "cupti",
+            Timer::Graph => "graph",
             Timer::None => "none",
         }
     }
@@ -166,6 +169,30 @@ pub struct Recorder {
     operations_seen: usize,
     /// Steps begun so far: the number that a tracer knows a step by.
     steps: u32,
+    /// Which operations run at all.
+    chosen: Choice,
+}
+
+/// Which operations of a step run. The others are left out, as if the step did not have them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Choice {
+    /// All of them.
+    #[default]
+    All,
+    /// Those of one name and one work: the same kernel on the same shape, in each layer.
+    Only(&'static str, Work),
+    /// All but those of this name.
+    Without(&'static str),
+}
+
+impl Choice {
+    fn holds(self, name: &str, work: Work) -> bool {
+        match self {
+            Choice::All => true,
+            Choice::Only(chosen, of_work) => name == chosen && work == of_work,
+            Choice::Without(left_out) => name != left_out,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -191,7 +218,14 @@ impl Recorder {
             step: None,
             operations_seen: 0,
             steps: 0,
+            chosen: Choice::All,
         }
+    }
+
+    /// The recorder, which runs the chosen operations alone.
+    #[must_use]
+    pub fn choosing(self, chosen: Choice) -> Recorder {
+        Recorder { chosen, ..self }
     }
 
     /// The recorder with another clock than the host's.
@@ -324,7 +358,7 @@ impl Recorder {
         result
     }
 
-    /// Runs `f`, which returns the name of the kernel it ran, as operation `name` of layer `layer`.
+    /// Runs `f`, which returns the name of the kernel it ran, as operation `name` of layer `layer`, if it is a chosen one.
     ///
     /// # Errors
     /// Those of `f`; a failed operation is not recorded.
@@ -335,6 +369,9 @@ impl Recorder {
         work: Work,
         f: impl FnOnce() -> Result<&'static str, E>,
     ) -> Result<(), E> {
+        if !self.chosen.holds(name, work) {
+            return Ok(());
+        }
         if self.level < Level::Operations {
             return f().map(|_| ());
         }
@@ -364,11 +401,11 @@ impl Recorder {
             launches: u32::try_from(launches).unwrap_or(u32::MAX),
             start_ns: match timer {
                 Timer::Wall => nanoseconds(start - step.start),
-                Timer::Event | Timer::Cupti | Timer::None => 0,
+                Timer::Event | Timer::Cupti | Timer::Graph | Timer::None => 0,
             },
             duration_ns: match timer {
                 Timer::None => 0,
-                Timer::Wall | Timer::Event | Timer::Cupti => duration_ns,
+                Timer::Wall | Timer::Event | Timer::Cupti | Timer::Graph => duration_ns,
             },
             timer,
         });
@@ -476,6 +513,7 @@ impl Recorder {
             kernels: Vec::new(),
             findings: Vec::new(),
             device,
+            sm_clock_mhz: None,
         }
     }
 
@@ -490,166 +528,4 @@ fn nanoseconds(duration: std::time::Duration) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::clock::DeviceClock;
-
-    fn spin(microseconds: u64) {
-        let start = Instant::now();
-        while start.elapsed().as_micros() < u128::from(microseconds) {}
-    }
-
-    #[test]
-    fn phases_add_up_to_the_wall_time() {
-        let mut recorder = Recorder::new(Level::Operations);
-        recorder.begin_step(StepKind::Prefill, 0, 2);
-        spin(50);
-        recorder.phase(Phase::KvAlloc, |_| spin(20));
-        recorder
-            .phase(Phase::Forward, |recorder| {
-                recorder.operation("gemm", Some(3), Work::default(), || {
-                    spin(30);
-                    Ok::<_, ()>("gemm_kernel")
-                })
-            })
-            .unwrap();
-        recorder.phase(Phase::KvAlloc, |_| spin(20));
-        let step = recorder.end_step();
-        assert_eq!(
-            step.phases.iter().map(|p| p.host_ns).sum::<u64>(),
-            step.wall_ns
-        );
-        let names: Vec<_> = step.phases.iter().map(|p| p.name).collect();
-        assert_eq!(names, [Phase::KvAlloc, Phase::Forward, Phase::Other]);
-        assert!(step.phases[0].host_ns >= 40_000);
-        assert!(step.phases[2].host_ns >= 50_000);
-        let operation = &step.operations[0];
-        assert_eq!(operation.name, "gemm");
-        assert_eq!(operation.layer, Some(3));
-        assert_eq!(operation.phase, Phase::Forward);
-        assert!(operation.start_ns + operation.duration_ns <= step.wall_ns);
-    }
-
-    #[test]
-    fn a_failed_operation_leaves_the_recorder_usable() {
-        let mut recorder = Recorder::new(Level::Operations);
-        recorder.begin_step(StepKind::Decode, 0, 1);
-        let failed = recorder.phase(Phase::Forward, |recorder| {
-            recorder.operation("gemm", None, Work::default(), || Err("no memory"))
-        });
-        assert_eq!(failed, Err("no memory"));
-        recorder.begin_step(StepKind::Decode, 1, 1);
-        let step = recorder.end_step();
-        assert_eq!((step.index, step.operations.len()), (1, 0));
-    }
-
-    #[test]
-    fn lower_levels_record_less() {
-        for (level, phases, operations) in [
-            (Level::Steps, 1, 0),
-            (Level::Phases, 2, 0),
-            (Level::Operations, 2, 1),
-        ] {
-            let mut recorder = Recorder::new(level);
-            recorder.begin_step(StepKind::Decode, 0, 1);
-            recorder
-                .phase(Phase::Forward, |recorder| {
-                    recorder.operation("gemm", None, Work::default(), || Ok::<_, ()>("k"))
-                })
-                .unwrap();
-            let step = recorder.end_step();
-            assert_eq!(
-                (step.phases.len(), step.operations.len()),
-                (phases, operations)
-            );
-        }
-    }
-
-    /// A device on which every mark lies 1000 ns behind the one before.
-    #[derive(Debug, Default)]
-    struct Ticking(usize);
-
-    impl DeviceClock for Ticking {
-        fn restart(&mut self) {
-            self.0 = 0;
-        }
-
-        fn mark(&mut self) -> Option<usize> {
-            self.0 += 1;
-            Some(self.0 - 1)
-        }
-
-        fn elapsed_ns(&self, from: usize, to: usize) -> Option<u64> {
-            Some(1000 * to.checked_sub(from)? as u64)
-        }
-    }
-
-    #[test]
-    fn a_device_s_clock_times_operations_and_the_phases_that_run_kernels() {
-        let clock = Clock::Device(Box::new(Ticking::default()));
-        let mut recorder = Recorder::new(Level::Operations).with_clock(clock);
-        for _ in 0..2 {
-            recorder.begin_step(StepKind::Decode, 0, 1);
-            recorder.phase(Phase::Prepare, |_| spin(20));
-            let operation = |recorder: &mut Recorder, name| {
-                recorder.operation(name, None, Work::default(), || Ok::<_, ()>("kernel"))
-            };
-            recorder.phase(Phase::Forward, |recorder| {
-                operation(recorder, "a").unwrap();
-                operation(recorder, "b").unwrap();
-            });
-            recorder
-                .phase(Phase::Sample, |r| operation(r, "sample"))
-                .unwrap();
-            let step = recorder.end_step();
-            // Marks: start 0; forward 1, a 2, b 3, its end 4; sample 5, its operation 6, its end 7.
-            let gpu: Vec<_> = step.phases.iter().map(|p| (p.name, p.gpu_ns)).collect();
-            assert_eq!(
-                gpu,
-                [
-                    (Phase::Prepare, None),
-                    (Phase::Forward, Some(3000)),
-                    (Phase::Sample, Some(2000)),
-                    (Phase::Other, None),
-                ]
-            );
-            let times: Vec<_> = step
-                .operations
-                .iter()
-                .map(|o| (o.start_ns, o.duration_ns, o.timer))
-                .collect();
-            assert_eq!(
-                times,
-                [
-                    (1000, 1000, Timer::Event),
-                    (2000, 1000, Timer::Event),
-                    (5000, 1000, Timer::Event),
-                ]
-            );
-            let hosts: u64 = step.phases.iter().map(|p| p.host_ns).sum();
-            assert_eq!(hosts, step.wall_ns);
-        }
-    }
-
-    #[test]
-    fn operations_of_a_graph_have_no_time_and_its_phase_has() {
-        let mut recorder = Recorder::new(Level::Operations);
-        recorder.begin_step(StepKind::Decode, 0, 1);
-        recorder
-            .operation("gemm", Some(1), Work::default(), || Ok::<_, ()>("gemv"))
-            .unwrap();
-        let recorded = recorder.end_step().operations;
-        let clock = Clock::Device(Box::new(Ticking::default()));
-        let mut recorder = Recorder::new(Level::Operations).with_clock(clock);
-        recorder.begin_step(StepKind::Decode, 1, 1);
-        recorder.phase(Phase::Forward, |recorder| recorder.replayed(recorded));
-        let step = recorder.end_step();
-        let operation = &step.operations[0];
-        assert_eq!((operation.timer, operation.duration_ns), (Timer::None, 0));
-        assert_eq!(
-            (operation.phase, operation.layer),
-            (Phase::Forward, Some(1))
-        );
-        assert_eq!(step.phases[0].gpu_ns, Some(1000));
-    }
-}
+mod tests;

@@ -7,8 +7,10 @@ mod counters;
 mod device;
 mod json;
 mod latency;
+mod measured;
 mod operations;
 mod phases;
+mod replays;
 mod table;
 
 use crate::breakdown::share;
@@ -45,7 +47,10 @@ pub fn point_text(record: &Record, point_index: usize) -> String {
             sections.extend(device::activity_text(point, kind));
         }
     }
+    sections.extend(replays::text(point));
+    sections.extend(point.counted.iter().map(measured::text));
     sections.extend(device::watch_text(record, point));
+    sections.extend(device::clock_text(point));
     sections.join("\n\n") + "\n"
 }
 

@@ -163,6 +163,84 @@ fn times_of_two_timers_are_not_compared() {
     assert!(outcome.notes.iter().any(|n| n.contains("replayed graph")));
 }
 
+/// A record whose steps held this clock.
+fn at_clock(mut record: Record, mhz: f64) -> Record {
+    for repetition in &mut record.points[0].repetitions {
+        for step in &mut repetition.steps {
+            step.sm_clock_mhz = Some(mhz);
+        }
+    }
+    record
+}
+
+#[test]
+fn a_slowdown_must_be_one_in_cycles_where_steps_have_clocks() {
+    let check = |base: &[Record], head: &[Record], verdict: Verdict, reason: &str| {
+        let observe = |records: &[Record]| -> Vec<Observed> {
+            let each = records.iter().enumerate();
+            each.map(|(i, record)| observed(&format!("{i}"), record))
+                .collect()
+        };
+        let outcome = compare(&observe(base), &observe(head), None, &Options::default()).unwrap();
+        for operation in [None, Some("qkv_proj")] {
+            let judgement = &row(&outcome, StepKind::Decode, operation).judgement;
+            assert_eq!(judgement.reason.code(), reason, "{operation:?}");
+            assert_eq!(judgement.verdict, verdict);
+        }
+    };
+    let at = |factor, mhz| [at_clock(steady(factor), mhz)];
+    let slow = Verdict::Slow;
+    check(
+        &at(1.0, 1980.0),
+        &at(1.05, 1980.0),
+        slow,
+        "gap_in_time_and_cycles",
+    );
+    // The clock fell by as much as the time grew: as many cycles as before.
+    let unclear = Verdict::Ambiguous;
+    check(
+        &at(1.0, 1980.0),
+        &at(1.05, 1980.0 / 1.05),
+        unclear,
+        "gap_not_in_cycles",
+    );
+    let same = Verdict::Same;
+    check(
+        &at(1.0, 1980.0),
+        &at(1.0, 1980.0),
+        same,
+        "same_in_time_and_cycles",
+    );
+    check(
+        &at(1.0, 1980.0),
+        &at(1.0, 1780.0),
+        unclear,
+        "same_not_in_cycles",
+    );
+    // A single step without a clock leaves its side without: time alone decides.
+    let mut one_missing = at(1.05, 1980.0);
+    one_missing[0].points[0].repetitions[3].steps[4].sm_clock_mhz = None;
+    check(&at(1.0, 1980.0), &one_missing, slow, "gap_in_time");
+    // Processes are judged by the clock of the step that stands for them.
+    let processes = |factor: f64, mhz: f64| -> Vec<Record> {
+        (0..24)
+            .map(|i| at_clock(steady(factor * (1.0 + 1e-4 * f64::from(i))), mhz))
+            .collect()
+    };
+    check(
+        &processes(1.0, 1980.0),
+        &processes(1.05, 1980.0),
+        slow,
+        "gap_in_time_and_cycles",
+    );
+    check(
+        &processes(1.0, 1980.0),
+        &processes(1.05, 1885.0),
+        unclear,
+        "gap_not_in_cycles",
+    );
+}
+
 /// `change` makes two records incomparable; the error names what differs and both values.
 #[track_caller]
 fn refused(change: impl Fn(&mut Record), parts: &[&str]) {

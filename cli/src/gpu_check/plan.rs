@@ -45,7 +45,7 @@ const MICRO_KERNELS: Budget = budget(60, 15);
 const KERNELS: Budget = budget(150, 25);
 const FIXTURES: Budget = budget(90, 20);
 const STEPS: Budget = budget(120, 45);
-const TIMERS: Budget = budget(60, 20);
+const TIMERS: Budget = budget(60, 10);
 const SHAPES: Budget = budget(shapes::SECONDS, 60);
 const SGLANG: Budget = budget(60, 20);
 const SGLANG_MODEL: Budget = budget(120, 60);
@@ -155,14 +155,18 @@ pub(super) fn plan(args: &GpuCheck) -> Vec<Planned> {
             ..stage(&format!("steps {model}"), &arguments, STEPS)
         });
     }
-    if is_gpu {
-        let run = args.out.join("timers").display().to_string();
+    for (name, timers) in timers(is_gpu) {
+        let run = args.out.join(name).display().to_string();
         let model = models(args.small)[0];
         let mut arguments = vec!["one-batch", "--model-path", model, "--load-format", "dummy"];
-        arguments.extend(["--device", &device, "--run-name", "timers", "--out", &run]);
-        arguments.extend(["--result-filename", "", "--timer", "cupti", "--overhead"]);
+        arguments.extend(["--device", &device, "--run-name", name, "--out", &run]);
+        arguments.extend(["--result-filename", ""]);
         arguments.extend(["--input", sizes.input, "--output", sizes.output]);
-        stages.push(stage("timers", &arguments, TIMERS));
+        arguments.extend(timers);
+        if args.small {
+            arguments.extend(["--json-model-override-args", &overrides]);
+        }
+        stages.push(stage(name, &arguments, TIMERS));
     }
     stages.push(Planned {
         knows_its_time: true,
@@ -181,6 +185,17 @@ pub(super) fn plan(args: &GpuCheck) -> Vec<Planned> {
         );
     }
     stages
+}
+
+/// The ways to measure a step, each in a stage of its own. An emulated device has no time and no hardware, and says so.
+fn timers(is_gpu: bool) -> Vec<(&'static str, &'static [&'static str])> {
+    match is_gpu {
+        true => vec![
+            ("timers", &["--timer", "cupti", "--overhead", "--counters"]),
+            ("replays", &["--timer", "graph"]),
+        ],
+        false => vec![("timers", &["--counters"])],
+    }
 }
 
 /// sglang's `bench_one_batch` on the sizes of ours.
@@ -239,7 +254,7 @@ mod tests {
         let bare = planned("");
         assert_eq!(
             names(&bare),
-            [&common[..], &steps, &["timers", "shapes"]].concat()
+            [&common[..], &steps, &["timers", "replays", "shapes"]].concat()
         );
         let all = planned("--fixtures f --sglang s");
         let sglang = [
@@ -252,11 +267,32 @@ mod tests {
             &common[..],
             &["fixtures"],
             &steps,
-            &["timers", "shapes"],
+            &["timers", "replays", "shapes"],
             &sglang,
         ]
         .concat();
         assert_eq!(names(&all), expected);
+    }
+
+    #[test]
+    fn counters_and_replays_are_tried_and_an_emulated_device_says_why_it_has_none() {
+        let words = |line: &str, name: &str| {
+            let stages = planned(line);
+            let found = stages.into_iter().find(|stage| stage.name == name);
+            found.map(|stage| stage.arguments.join(" "))
+        };
+        let timers = words("", "timers").unwrap();
+        assert!(
+            timers.ends_with("--timer cupti --overhead --counters"),
+            "{timers}"
+        );
+        assert!(words("", "replays").unwrap().ends_with("--timer graph"));
+        let emulated = words("--device emulated --small", "timers").unwrap();
+        assert!(
+            emulated.contains("--counters") && !emulated.contains("--timer"),
+            "{emulated}"
+        );
+        assert_eq!(words("--device emulated", "replays"), None);
     }
 
     #[test]

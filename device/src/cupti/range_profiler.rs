@@ -89,36 +89,20 @@ macro_rules! size_up_to {
 }
 
 impl RangeProfiler {
-    /// The chip of the context's device, as CUPTI calls it: `GH100`.
+    /// The chip of the context's device, as CUPTI calls it, and how often each kernel would run for `metrics` to be counted.
     ///
     /// # Errors
-    /// The device is an emulated one, CUPTI is too old (before 12.6), or it refused.
-    pub fn chip_of(cupti: &Cupti, context: &Context) -> Result<String, Error> {
-        let device = context.device();
-        // One that the program brings along knows what it counts.
-        if device.is_emulated() && cupti.origin() != Origin::Program {
-            return Err(Error::no_device(format!(
-                "CUPTI counts on NVIDIA's GPUs only, and device {} is {}",
-                device.ordinal, device.name
-            )));
-        }
-        let mut parameters = GetChipName {
-            structSize: size_up_to!(GetChipName, pChipName: *const c_char),
-            pPriv: ptr::null_mut(),
-            deviceIndex: device.ordinal,
-            pChipName: ptr::null(),
-        };
-        // SAFETY: the parameters are CUPTI's struct and say how long they are.
-        unsafe { cupti.cuptiDeviceGetChipName(&raw mut parameters)? };
-        if parameters.pChipName.is_null() {
-            return Err(Error::profiler(format!(
-                "CUPTI has no name for the chip of device {} ({})",
-                device.ordinal, device.name
-            )));
-        }
-        // SAFETY: CUPTI gives a text, which it keeps.
-        let name = unsafe { CStr::from_ptr(parameters.pChipName) };
-        Ok(name.to_string_lossy().into_owned())
+    /// The device is an emulated one, CUPTI is too old (before 12.6), the chip does not have one of the metrics, or CUPTI refused.
+    /// Whether counting is allowed shows when it starts.
+    pub fn plan(
+        cupti: &Arc<Cupti>,
+        context: &Arc<Context>,
+        metrics: &[&str],
+    ) -> Result<(String, usize), Error> {
+        let mut profiler = RangeProfiler::idle(cupti, context, 0)?;
+        let planned = profiler.prepare(metrics);
+        planned.map_err(|error| error.during("looking at the counters of CUPTI"))?;
+        Ok((profiler.chip.clone(), profiler.passes))
     }
 
     /// Starts counting `metrics` of every kernel that is launched in `context` from here on, up to `most_kernels`.
@@ -139,12 +123,33 @@ impl RangeProfiler {
                 "counting takes at least one metric and one kernel",
             ));
         }
+        let mut profiler = RangeProfiler::idle(cupti, context, most_kernels)?;
+        // When it fails half-way, dropping it takes back what was done.
+        let started = profiler.begin(metrics);
+        started.map_err(|error| error.during("counting with CUPTI"))?;
+        Ok(profiler)
+    }
+
+    /// One that has called nothing yet. There is one in a process at a time.
+    fn idle(
+        cupti: &Arc<Cupti>,
+        context: &Arc<Context>,
+        most_kernels: usize,
+    ) -> Result<RangeProfiler, Error> {
+        let device = context.device();
+        // One that the program brings along knows what it counts.
+        if device.is_emulated() && cupti.origin() != Origin::Program {
+            return Err(Error::no_device(format!(
+                "CUPTI counts on NVIDIA's GPUs only, and device {} is {}",
+                device.ordinal, device.name
+            )));
+        }
         if IN_USE.swap(true, Ordering::Acquire) {
             return Err(Error::profiler(
                 "this process counts already; end that first",
             ));
         }
-        let mut profiler = RangeProfiler {
+        Ok(RangeProfiler {
             cupti: Arc::clone(cupti),
             context: Arc::clone(context),
             chip: String::new(),
@@ -156,14 +161,11 @@ impl RangeProfiler {
             config: Box::default(),
             image: Box::default(),
             most_kernels,
-        };
-        // When it fails half-way, dropping it takes back what was done.
-        let started = profiler.begin(metrics);
-        started.map_err(|error| error.during("counting with CUPTI"))?;
-        Ok(profiler)
+        })
     }
 
-    fn begin(&mut self, metrics: &[&str]) -> Result<(), Error> {
+    /// What to count, and in how many passes.
+    fn prepare(&mut self, metrics: &[&str]) -> Result<(), Error> {
         self.context.bound()?;
         let mut parameters = Initialize {
             structSize: size_up_to!(Initialize, pPriv: *mut std::ffi::c_void),
@@ -172,7 +174,7 @@ impl RangeProfiler {
         // SAFETY: the parameters are CUPTI's struct and say how long they are.
         unsafe { self.cupti.cuptiProfilerInitialize(&raw mut parameters)? };
         self.is_initialised = true;
-        self.chip = RangeProfiler::chip_of(&self.cupti, &self.context)?;
+        self.chip = self.chip_name()?;
         self.metrics = metrics
             .iter()
             .map(|metric| host::text(metric))
@@ -180,6 +182,32 @@ impl RangeProfiler {
         let mut config = Host::with(&self.cupti, &self.chip, metrics)?.config_image()?;
         self.passes = host::passes(&self.cupti, &mut config)?;
         self.config = config.into_boxed_slice();
+        Ok(())
+    }
+
+    fn chip_name(&self) -> Result<String, Error> {
+        let device = self.context.device();
+        let mut parameters = GetChipName {
+            structSize: size_up_to!(GetChipName, pChipName: *const c_char),
+            pPriv: ptr::null_mut(),
+            deviceIndex: device.ordinal,
+            pChipName: ptr::null(),
+        };
+        // SAFETY: the parameters are CUPTI's struct and say how long they are.
+        unsafe { self.cupti.cuptiDeviceGetChipName(&raw mut parameters)? };
+        if parameters.pChipName.is_null() {
+            return Err(Error::profiler(format!(
+                "CUPTI has no name for the chip of device {} ({})",
+                device.ordinal, device.name
+            )));
+        }
+        // SAFETY: CUPTI gives a text, which it keeps.
+        let name = unsafe { CStr::from_ptr(parameters.pChipName) };
+        Ok(name.to_string_lossy().into_owned())
+    }
+
+    fn begin(&mut self, metrics: &[&str]) -> Result<(), Error> {
+        self.prepare(metrics)?;
         self.enable()?;
         self.make_image()?;
         self.configure()?;

@@ -260,6 +260,8 @@ impl<B: Backend> Sweep<'_, B> {
             prefill: StepTotal::empty(),
             decode: (output_len > 1).then(StepTotal::empty),
             gpu: None,
+            counted: Vec::new(),
+            replayed: Vec::new(),
         };
         let from = self.runner.watch().map(Sampler::now);
         for _ in 0..self.options.repetitions.max(1) {
@@ -291,11 +293,26 @@ impl<B: Backend> Sweep<'_, B> {
         }
         let watch = self.runner.watch().zip(from);
         point.gpu = watch.map(|(watch, from)| watch.since(from));
+        self.measure_apart(&mut point, &prompts)?;
         record.points.push(point);
         let (_, kv_used_peak) = self.runner.kv_bytes();
         record.memory.kv_used_peak = kv_used_peak;
         record.memory.peak_rss = environment::peak_rss_bytes();
         self.observer.point(record)
+    }
+
+    /// What takes steps of its own, apart from those that are timed.
+    fn measure_apart(&mut self, point: &mut Point, prompts: &[Vec<u32>]) -> Result<(), Error> {
+        let prompts: Vec<&[u32]> = prompts.iter().map(Vec::as_slice).collect();
+        let decodes = point.output_len > 1;
+        if decodes {
+            point.replayed = self.runner.time_replays(&prompts)?;
+        }
+        match self.runner.count(&prompts, decodes)? {
+            Ok(counted) => point.counted = counted,
+            Err(why) => self.observer.note(&format!("no hardware counters: {why}")),
+        }
+        Ok(())
     }
 
     /// The prompts of a point: given ones, cut or padded to the batch size, or synthetic ones.
@@ -475,6 +492,8 @@ fn point_of(measurement: &Measurement, steps: Vec<Step>, output_ids: Vec<u32>) -
         prefill,
         decode: (decode.steps > 0).then_some(decode),
         gpu: None,
+        counted: Vec::new(),
+        replayed: Vec::new(),
     }
 }
 
@@ -566,6 +585,7 @@ mod tests {
             kernels: Vec::new(),
             findings: Vec::new(),
             device: None,
+            sm_clock_mhz: None,
         }
     }
 

@@ -189,16 +189,7 @@ fn collect(
     let is_chosen = |series: &&Series| point.is_none_or(|point| series.point == point);
     for process in processes {
         for series in process.series.iter().filter(is_chosen) {
-            let repetitions = series.repetitions.iter().enumerate();
-            let kept = repetitions.filter(|(index, _)| keep(*index));
-            let mut times: Vec<f64> = kept
-                .flat_map(|(_, times)| times)
-                .map(|&ns| ns as f64)
-                .collect();
-            let times = match observation {
-                Observation::Step => times,
-                Observation::Process => process_median(&mut times).into_iter().collect(),
-            };
+            let (times, clocks) = samples_of(series, observation, &keep);
             let is_same = |item: &&mut Item| {
                 (item.point, item.kind, &item.operation)
                     == (series.point, series.kind, &series.operation)
@@ -210,7 +201,7 @@ fn collect(
                     operation: series.operation.clone(),
                     samples: Ok(Samples {
                         times_ns: times,
-                        clocks_hz: None, // no record holds the clock of a step
+                        clocks_hz: clocks,
                         timer: series.timer,
                         observation,
                     }),
@@ -218,7 +209,15 @@ fn collect(
                 continue;
             };
             match &mut item.samples {
-                Ok(samples) if samples.timer == series.timer => samples.times_ns.extend(times),
+                Ok(samples) if samples.timer == series.timer => {
+                    samples.times_ns.extend(times);
+                    // A process whose steps have no clocks leaves all of them without.
+                    samples.clocks_hz =
+                        samples.clocks_hz.take().zip(clocks).map(|(mut all, more)| {
+                            all.extend(more);
+                            all
+                        });
+                }
                 Ok(samples) => {
                     item.samples = Err(Reason::TimersDiffer {
                         base: samples.timer,
@@ -232,17 +231,48 @@ fn collect(
     items
 }
 
-/// What one process observed; 0, which is no time, where one of its steps took none.
-fn process_median(times: &mut [f64]) -> Option<f64> {
+/// The times of a series, of the repetitions that `keep` chooses, and the clock of each in Hz where all of them have one.
+fn samples_of(
+    series: &Series,
+    observation: Observation,
+    keep: impl Fn(usize) -> bool,
+) -> (Vec<f64>, Option<Vec<f64>>) {
+    let kept = |index: &usize| keep(*index);
+    let indices = || (0..series.repetitions.len()).filter(kept);
+    let times: Vec<f64> = indices()
+        .flat_map(|index| &series.repetitions[index])
+        .map(|&ns| ns as f64)
+        .collect();
+    let clocks = indices().filter_map(|index| series.clocks_mhz.get(index));
+    let clocks: Vec<f64> = clocks.flatten().map(|mhz| mhz * 1e6).collect();
+    let has_clocks = !times.is_empty() && clocks.len() == times.len();
+    match observation {
+        Observation::Step => (times, has_clocks.then_some(clocks)),
+        Observation::Process => {
+            let Some(middle) = process_median(&times) else {
+                return (Vec::new(), None);
+            };
+            match middle {
+                None => (vec![0.0], None),
+                Some(index) => (vec![times[index]], has_clocks.then(|| vec![clocks[index]])),
+            }
+        }
+    }
+}
+
+/// Which of its steps is what one process observed, the median; none of them, which is no time, where one of its steps took none.
+fn process_median(times: &[f64]) -> Option<Option<usize>> {
     if times.is_empty() {
         return None;
     }
-    let middle = rank(50, times.len());
     if times.iter().any(|&time| time <= 0.0) {
-        return Some(0.0);
+        return Some(None);
     }
-    let (_, median, _) = times.select_nth_unstable_by(middle, f64::total_cmp);
-    Some(*median)
+    let mut order: Vec<usize> = (0..times.len()).collect();
+    let middle = rank(50, times.len());
+    let (_, median, _) =
+        order.select_nth_unstable_by(middle, |&a, &b| times[a].total_cmp(&times[b]));
+    Some(Some(*median))
 }
 
 /// Base against itself at no cost: every other repetition, or every other process, against the rest. Nothing where there are

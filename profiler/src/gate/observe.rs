@@ -24,7 +24,7 @@ pub struct Observed {
 }
 
 /// The times of one kind of step, or of one operation within it, in one process.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Series {
     /// The point of the sweep, from 0.
     pub point: usize,
@@ -36,6 +36,9 @@ pub struct Series {
     pub timer: Timer,
     /// Nanoseconds, step by step, of each repetition. A decode step's repetitions begin with the second step.
     pub repetitions: Vec<Vec<u64>>,
+    /// The clock of the multiprocessors in the step that each of these times is of, MHz; empty where not every step has one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub clocks_mhz: Vec<Vec<f64>>,
 }
 
 /// Takes the times out of a record, which `name` names in messages.
@@ -123,6 +126,7 @@ fn take(
             .iter()
             .map(|steps| steps.iter().map(|step| step.wall_ns).collect())
             .collect(),
+        clocks_mhz: clocks(&steps, |_| true),
     });
     if all().any(|step| step.operations.is_empty()) {
         missing.push(format!(
@@ -155,6 +159,7 @@ fn take(
                     operation: Some(name.to_owned()),
                     timer: *timer,
                     repetitions: steps.iter().map(|s| per_step(s, name)).collect(),
+                    clocks_mhz: clocks(&steps, |step| has(step, name)),
                 });
                 continue;
             }
@@ -166,6 +171,20 @@ fn take(
             kind.name()
         ));
     }
+}
+
+/// The clock of each step that `is_taken`; nothing where one of them has none.
+fn clocks(steps: &[Vec<&Step>], is_taken: impl Fn(&Step) -> bool) -> Vec<Vec<f64>> {
+    let of_repetition = |steps: &Vec<&Step>| -> Option<Vec<f64>> {
+        let taken = steps.iter().filter(|step| is_taken(step));
+        taken.map(|step| step.sm_clock_mhz).collect()
+    };
+    let all: Option<_> = steps.iter().map(of_repetition).collect();
+    all.unwrap_or_default()
+}
+
+fn has(step: &Step, name: &str) -> bool {
+    step.operations.iter().any(|o| o.name == name)
 }
 
 /// The time of an operation in each step that has it, its layers together.

@@ -8,6 +8,7 @@ use crate::gpu_watch::{GpuWatch, Range};
 use crate::quantity;
 use crate::record::{Point, Record, RecordingCost};
 use crate::recorder::StepKind;
+use crate::stats;
 
 /// The busy time and the gaps of the steps of `kind`, if the kernels were recorded.
 pub(super) fn activity_text(point: &Point, kind: StepKind) -> Option<String> {
@@ -142,6 +143,32 @@ pub(super) fn watch_text(record: &Record, point: &Point) -> Option<String> {
     })
 }
 
+/// The clock of the multiprocessors that kernels before and behind the steps read.
+pub(super) fn clock_text(point: &Point) -> Option<String> {
+    let mut clocks = [const { Vec::new() }; 2];
+    for step in point.repetitions.iter().flat_map(|r| &r.steps) {
+        clocks[usize::from(step.kind == StepKind::Decode)].extend(step.sm_clock_mhz);
+    }
+    let of_kind = |(clocks, kind): (&Vec<f64>, StepKind)| {
+        let [min, median, max] = [0.0, 50.0, 100.0]
+            .map(|rank| stats::percentile(clocks, rank).map(|mhz| quantity::significant(mhz, 4)));
+        Some(format!(
+            "{} steps {} MHz ({} to {})",
+            kind.name(),
+            median?,
+            min?,
+            max?
+        ))
+    };
+    let kinds = [StepKind::Prefill, StepKind::Decode];
+    let parts: Vec<String> = clocks.iter().zip(kinds).filter_map(of_kind).collect();
+    let text = format!(
+        "Multiprocessor clock during the steps, by kernels before and behind each: {}.",
+        parts.join("; ")
+    );
+    (!parts.is_empty()).then(|| fold_line(&text))
+}
+
 fn energy(watch: &GpuWatch, point: &Point) -> String {
     match (watch.energy_j, &watch.no_energy) {
         (Some(joules), _) => {
@@ -224,7 +251,7 @@ fn sentences(reasons: &[String]) -> String {
 mod tests {
     use super::*;
     use crate::activity::GapTotal;
-    use crate::record::StepTotal;
+    use crate::record::{Repetition, Step, StepTotal};
 
     fn activity() -> DeviceActivity {
         DeviceActivity {
@@ -264,6 +291,8 @@ mod tests {
             prefill: StepTotal::empty(),
             decode: Some(total),
             gpu,
+            counted: Vec::new(),
+            replayed: Vec::new(),
         }
     }
 
@@ -274,6 +303,38 @@ mod tests {
             other_processes: Some(0),
             ..GpuWatch::default()
         }
+    }
+
+    #[test]
+    fn clocks_of_steps_are_a_median_and_its_range() {
+        let step = |kind, sm_clock_mhz| Step {
+            kind,
+            index: 0,
+            batch_size: 2,
+            wall_ns: 1,
+            phases: Vec::new(),
+            operations: Vec::new(),
+            kernels: Vec::new(),
+            findings: Vec::new(),
+            device: None,
+            sm_clock_mhz,
+        };
+        let clocks = [Some(1980.0), Some(1755.25), Some(1950.0), None];
+        let mut point = point(activity(), None);
+        assert_eq!(clock_text(&point), None);
+        point.repetitions = vec![Repetition {
+            prefill_latency_s: 0.0,
+            first_decode_latency_s: None,
+            median_decode_latency_s: None,
+            total_latency_s: 0.0,
+            output_ids: Vec::new(),
+            steps: clocks.map(|mhz| step(StepKind::Decode, mhz)).to_vec(),
+        }];
+        let text = clock_text(&point).unwrap().replace('\n', " ");
+        assert!(
+            text.ends_with("each: decode steps 1950 MHz (1755 to 1980)."),
+            "{text}"
+        );
     }
 
     #[test]

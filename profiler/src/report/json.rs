@@ -59,6 +59,18 @@ fn point(record: &Record, index: usize) -> Value {
         "prefill": mean_step(record, index, point, StepKind::Prefill),
         "decode": mean_step(record, index, point, StepKind::Decode),
         "gpu": point.gpu,
+        "counted": point.counted,
+        "replayed": point.replayed.iter().map(|operation| json!({
+            "name": operation.name,
+            "kernel": operation.kernel,
+            "calls": operation.calls,
+            "call_ns": operation.call_ns(),
+            "step_ns": operation.step_ns(),
+            "flops": operation.work.flops.saturating_mul(operation.calls),
+            "bytes": operation.work.bytes().saturating_mul(operation.calls),
+            "samples": operation.samples_ns.len(),
+            "timer": operation.timer,
+        })).collect::<Vec<_>>(),
     })
 }
 
@@ -79,6 +91,7 @@ fn phases(step: &Step) -> Value {
     json!({
         "index": step.index,
         "wall_ns": step.wall_ns,
+        "sm_clock_mhz": step.sm_clock_mhz,
         "phases": step.phases.iter().map(|phase| json!({
             "name": phase.name,
             "host_ns": phase.host_ns,

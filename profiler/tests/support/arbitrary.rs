@@ -109,11 +109,11 @@ prop_compose! {
 prop_compose! {
     fn operation()(
         name in name(), kernel in name(), phase in phase(), layer in layer(), work in work(),
-        start_ns in integer(), duration_ns in integer(), timer in 0..4_usize,
+        start_ns in integer(), duration_ns in integer(), timer in 0..5_usize,
     ) -> Operation {
         Operation {
             name: Cow::Owned(name), kernel: Cow::Owned(kernel), phase, layer, work, launches: layer.unwrap_or(0), start_ns, duration_ns,
-            timer: [Timer::Wall, Timer::Event, Timer::Cupti, Timer::None][timer],
+            timer: [Timer::Wall, Timer::Event, Timer::Cupti, Timer::None, Timer::Graph][timer],
         }
     }
 }
@@ -171,7 +171,7 @@ prop_compose! {
         kind in kind(), index in 0..1000_usize, wall_ns in integer(),
         phases in vec((phase(), integer(), integer(), option::of(integer())), 0..7),
         operations in vec(operation(), 0..6),
-        (kernels, findings) in counts(), device in option::of(device()),
+        (kernels, findings) in counts(), device in option::of(device()), sm_clock_mhz in option::of(number()),
     ) -> Step {
         Step {
             kind, index, batch_size: index, wall_ns,
@@ -183,7 +183,34 @@ prop_compose! {
             kernels,
             findings,
             device,
+            sm_clock_mhz,
         }
+    }
+}
+
+prop_compose! {
+    /// A step that was counted.
+    fn counted()(
+        kind in kind(), chip in name(), metrics in vec(name(), 0..3), passes in 0..9_usize,
+        operations in vec((name(), name(), integer(), work(), btree_map(name(), number(), 0..3)), 0..3),
+    ) -> CountedStep {
+        CountedStep {
+            kind, source: CountSource::Measured, chip, metrics, passes,
+            operations: operations
+                .into_iter()
+                .map(|(name, kernel, launches, work, values)| CountedOperation { name, kernel, launches, work, values })
+                .collect(),
+        }
+    }
+}
+
+prop_compose! {
+    /// An operation that was replayed.
+    fn replayed()(
+        name in name(), kernel in name(), calls in integer(), launches in number(), work in work(), calls_in_graph in integer(),
+        samples_ns in vec(number(), 0..4),
+    ) -> ReplayedOperation {
+        ReplayedOperation { name, kernel, calls, launches, work, calls_in_graph, samples_ns, timer: Timer::Graph }
     }
 }
 
@@ -225,8 +252,8 @@ prop_compose! {
     fn point()(
         batch_size in any::<usize>(), input_len in any::<usize>(), output_len in any::<usize>(),
         repetitions in vec(repetition(), 0..3), prefill in total(), decode in option::of(total()),
-        gpu in option::of(watch()),
+        gpu in option::of(watch()), counted in vec(counted(), 0..3), replayed in vec(replayed(), 0..3),
     ) -> Point {
-        Point { batch_size, input_len, output_len, repetitions, prefill, decode, gpu }
+        Point { batch_size, input_len, output_len, repetitions, prefill, decode, gpu, counted, replayed }
     }
 }

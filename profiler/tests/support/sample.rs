@@ -165,6 +165,8 @@ fn point(layers: u32, batch_size: usize, input_len: usize, output_len: usize) ->
         prefill,
         decode: Some(decode),
         gpu: None,
+        counted: Vec::new(),
+        replayed: Vec::new(),
     }
 }
 
@@ -238,6 +240,7 @@ fn step(layers: u32, kind: StepKind, salt: usize, batch: usize, context: usize) 
         kernels: Vec::new(),
         findings: Vec::new(),
         device: None,
+        sm_clock_mhz: None,
     }
 }
 

@@ -44,6 +44,8 @@ pub fn record(repetitions: &[Vec<u64>]) -> Record {
         prefill,
         decode: (output_len > 1).then_some(decode),
         gpu: None,
+        counted: Vec::new(),
+        replayed: Vec::new(),
     }];
     record.skipped.clear();
     record
@@ -80,6 +82,7 @@ fn step(kind: StepKind, index: usize, wall_ns: u64) -> Step {
         kernels: Vec::new(),
         findings: Vec::new(),
         device: None,
+        sm_clock_mhz: None,
     }
 }
 

@@ -71,6 +71,22 @@ fn kernels_are_counted_one_by_one_in_the_order_of_their_launches() {
 }
 
 #[test]
+fn chip_and_passes_are_known_before_anything_is_counted() {
+    let _turn = fake::turn();
+    let cupti = fake::open().unwrap();
+    let plan = |metrics: &[&str]| RangeProfiler::plan(&cupti, &context(), metrics);
+    assert_eq!(plan(&METRICS[..2]).unwrap(), ("GH100".to_owned(), 1));
+    assert_undone();
+    assert_eq!(plan(&METRICS).unwrap(), ("GH100".to_owned(), 2));
+    let error = plan(&["sm__cake.sum"]).unwrap_err();
+    // A name that the chip does not have is no refusal of CUPTI's.
+    assert_eq!((error.kind(), error.code()), (Kind::Profiler, None));
+    assert_undone();
+    let calls = with(|fake| fake.ranges.calls.clone());
+    assert!(!calls.contains(&"enable"));
+}
+
+#[test]
 fn a_count_after_another_begins_anew() {
     let _turn = fake::turn();
     for round in 0..2 {
@@ -212,7 +228,7 @@ fn an_emulated_device_has_no_counters_of_nvidias() {
         return;
     }
     let cupti = Cupti::open_at(&path).unwrap();
-    let error = RangeProfiler::chip_of(&cupti, &context()).unwrap_err();
+    let error = RangeProfiler::plan(&cupti, &context(), &METRICS).unwrap_err();
     assert_eq!(error.kind(), Kind::NoDevice);
     assert!(
         error

@@ -215,6 +215,10 @@ fn step(
     ));
     explanation.statements =
         sentences::of_step(&explanation, ceilings.as_ref(), more, has_operations);
+    let counted = point.counted.iter().filter(|counted| counted.kind == kind);
+    explanation
+        .statements
+        .extend(counted.filter_map(sentences::of_counters));
     Some(explanation)
 }
 

@@ -2,11 +2,55 @@
 
 use super::{Explanation, PartKind, StepExplanation, part_ns};
 use crate::explain::statement::{Figure, Statement};
+use crate::measured::CountedStep;
 use crate::quantity::{self, duration, percent, significant};
 use crate::record::{Record, Roofs};
 
 /// Savings below this share of the step are not worth a sentence.
 const WORTH_A_SENTENCE: f64 = 0.02;
+
+/// What the hardware counted of the device's memory, beside the bytes that the floors were computed with.
+pub(super) fn of_counters(counted: &CountedStep) -> Option<Statement> {
+    let (dram, model) = counted.dram_and_model_bytes()?;
+    if model <= 0.0 {
+        return None;
+    }
+    let more = counted.operations.iter().filter_map(|o| {
+        let more = o.dram_bytes()? - o.work.bytes() as f64;
+        (more > 0.02 * model).then_some((o, more))
+    });
+    let worst = match more.max_by(|a, b| a.1.total_cmp(&b.1)) {
+        None => String::new(),
+        Some((operation, more)) => format!(
+            " Most that is read or written beyond them is {}'s: {}.",
+            operation.name,
+            quantity::bytes(more)
+        ),
+    };
+    Some(Statement::new(
+        format!(
+            "Counted by the hardware, a {} step moves {} to and from DRAM, {} of the {} that the cost model has.{worst}",
+            counted.kind.name(),
+            quantity::bytes(dram),
+            percent(dram / model),
+            quantity::bytes(model),
+        ),
+        vec![
+            Figure::new(
+                "DRAM bytes, measured",
+                dram,
+                "B",
+                "dram__bytes_read.sum + dram__bytes_write.sum over the kernels of a step that ran for it alone",
+            ),
+            Figure::new(
+                "bytes, by shape",
+                model,
+                "B",
+                "sum of the cost models of the same operations",
+            ),
+        ],
+    ))
+}
 
 /// Floors, the largest part besides them, `more` of that, and what could be saved.
 pub(super) fn of_step(
