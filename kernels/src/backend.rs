@@ -4,7 +4,7 @@ use std::sync::atomic::AtomicU64;
 
 use crate::advance::Tables;
 use crate::sample::SamplingParams;
-use crate::{DType, Error, HostTensor, dummy_weights};
+use crate::{DType, Error, HostTensor, TuningSource, dummy_weights};
 
 /// The name of the kernel that an operation ran, as records and tables show it.
 pub type Kernel = &'static str;
@@ -129,6 +129,11 @@ pub trait Backend: fmt::Debug {
 
     /// Counts the kernels that were put into the device's queue, where it has one.
     fn launches(&self) -> Option<Arc<AtomicU64>> {
+        None
+    }
+
+    /// The table that takes the place of its choosers, where one does.
+    fn tuning_source(&self) -> Option<TuningSource> {
         None
     }
 

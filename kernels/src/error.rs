@@ -57,6 +57,13 @@ impl Error {
     }
 }
 
+impl Error {
+    /// Whether a source does not compile.
+    pub fn is_compilation(&self) -> bool {
+        matches!(&self.0, ErrorKind::Device(error) if error.kind() == stepscope_device::Kind::Compile)
+    }
+}
+
 impl From<stepscope_device::Error> for Error {
     fn from(error: stepscope_device::Error) -> Error {
         Error(ErrorKind::Device(error))

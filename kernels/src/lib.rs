@@ -34,6 +34,7 @@ mod error;
 mod tensor;
 #[cfg(test)]
 mod testing;
+mod tuning;
 
 pub mod advance;
 pub mod attention_decode;
@@ -57,3 +58,4 @@ pub use dtype::DType;
 pub use error::Error;
 pub use rope_kv::CpuRopeTable;
 pub use tensor::{HostTensor, Values};
+pub use tuning::{Tuned, Tuning, TuningSource};

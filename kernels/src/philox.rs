@@ -67,7 +67,7 @@ pub fn unit_f64(high: u32, low: u32) -> f64 {
 }
 
 /// `len` numbers in [-1, 1), the same for the same seed.
-pub(crate) fn numbers(seed: u64, len: usize) -> Vec<f32> {
+pub fn numbers(seed: u64, len: usize) -> Vec<f32> {
     (0..len.div_ceil(4))
         .flat_map(|i| philox4x32_10([i as u32, 0, 0, 0], seed))
         .take(len)

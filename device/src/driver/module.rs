@@ -1,9 +1,10 @@
 use std::ffi::{CString, c_char, c_void};
 use std::sync::Arc;
 
+use bytemuck::Pod;
 use cudarc::driver::sys::{CUjit_option, CUmodule};
 
-use super::{Context, DevicePointer, Function};
+use super::{Context, DevicePointer, Function, Stream};
 use crate::Error;
 use crate::error::{Cause, Version};
 use crate::nvrtc::Compiled;
@@ -169,6 +170,71 @@ impl Module {
         };
         found.map_err(|error| self.not_found(error, "variable", name))?;
         Ok((DevicePointer(address), bytes))
+    }
+
+    /// Reads the front of a global variable into `data`, after all work in `stream` so far.
+    ///
+    /// # Errors
+    /// There is none, it is smaller, or something in the stream failed.
+    pub fn read_global<T: Pod>(
+        &self,
+        stream: &Stream,
+        name: &str,
+        data: &mut [T],
+    ) -> Result<(), Error> {
+        let from = self.whole_of(name, size_of_val(data))?;
+        if data.is_empty() {
+            return Ok(());
+        }
+        // SAFETY: the variable has as many bytes, and lives as long as the module; `data` is borrowed until the copy is done, since
+        // it is waited for, and any bytes are valid for its type.
+        unsafe {
+            self.context.bound()?.cuMemcpyDtoHAsync_v2(
+                data.as_mut_ptr().cast(),
+                from.0,
+                size_of_val(data),
+                stream.raw(),
+            )?
+        };
+        stream.synchronize()
+    }
+
+    /// Writes `data` to the front of a global variable, and waits for it.
+    ///
+    /// # Errors
+    /// As [`Module::read_global`].
+    pub fn write_global<T: Pod>(
+        &self,
+        stream: &Stream,
+        name: &str,
+        data: &[T],
+    ) -> Result<(), Error> {
+        let to = self.whole_of(name, size_of_val(data))?;
+        if data.is_empty() {
+            return Ok(());
+        }
+        // SAFETY: as above; `data` lives until the copy is done.
+        unsafe {
+            self.context.bound()?.cuMemcpyHtoDAsync_v2(
+                to.0,
+                data.as_ptr().cast(),
+                size_of_val(data),
+                stream.raw(),
+            )?
+        };
+        stream.synchronize()
+    }
+
+    /// Where the variable lies, which must have so many bytes.
+    fn whole_of(&self, name: &str, bytes: usize) -> Result<DevicePointer, Error> {
+        let (address, has) = self.global(name)?;
+        if has < bytes {
+            return Err(Error::arguments(format!(
+                "{bytes} bytes of the variable `{name}` of {}, which has {has}",
+                self.name
+            )));
+        }
+        Ok(address)
     }
 
     fn symbol(&self, name: &str) -> Result<CString, Error> {

@@ -105,12 +105,25 @@ pub(crate) fn attention_decode(
     layer: usize,
     out: &mut CudaBuffer,
 ) -> Result<Kernel, Error> {
-    let splits = split::splits(
-        batch.requests * group_blocks(layout),
-        batch.max_kv_len,
-        cuda.multiprocessors(),
-    );
+    let tuned = cuda
+        .tuning()
+        .and_then(|tuning| tuning.decode_splits(layout, batch.requests, batch.max_kv_len));
+    let splits = tuned.unwrap_or_else(|| {
+        split::splits(
+            batch.requests * group_blocks(layout),
+            batch.max_kv_len,
+            cuda.multiprocessors(),
+        )
+    });
     launch(cuda, splits, qkv, layout, batch, kv.layer(layer)?, out)
+}
+
+/// All numbers of ranges that a tuner tries, 1 first, for which the workspace has room.
+pub(crate) fn variants(layout: QkvLayout, requests: usize, kv_len: usize) -> Vec<usize> {
+    let partials = requests * layout.heads * (layout.head_dim + 2);
+    split::candidates(kv_len)
+        .filter(|&splits| splits == 1 || partials * splits <= crate::cuda::WORKSPACE)
+        .collect()
 }
 
 /// Blocks of a request and a range of its positions.

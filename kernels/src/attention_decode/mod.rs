@@ -18,6 +18,8 @@
 pub(crate) mod launch;
 mod split;
 
+pub(crate) use launch::variants;
+
 use half::{bf16, f16};
 
 use crate::attention_prefill::{self, scale_all, softmax_step};

@@ -41,6 +41,14 @@ pub(crate) fn splits(blocks: usize, max_kv_len: usize, multiprocessors: usize) -
         .unwrap_or(1)
 }
 
+/// Numbers of ranges that differ in their longest: what a tuner tries.
+pub(super) fn candidates(max_kv_len: usize) -> impl Iterator<Item = usize> {
+    let most = (max_kv_len / LEAST_POSITIONS).clamp(1, MOST_SPLITS);
+    let rounds = max_kv_len.div_ceil(ROUND).max(1);
+    (1..=most)
+        .filter(move |&splits| splits == 1 || rounds.div_ceil(splits) < rounds.div_ceil(splits - 1))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -67,6 +75,16 @@ mod tests {
         check(212, 32_768, 1); // four fifths of the places
         check(1000, 32_768, 1);
         check(0, 0, 1);
+    }
+
+    #[test]
+    fn what_is_chosen_is_among_the_candidates() {
+        for (blocks, max_kv_len) in [(8, 100), (8, 1024), (8, 8192), (64, 4096), (1, 1 << 20)] {
+            let chosen = splits(blocks, max_kv_len, 132);
+            let all: Vec<usize> = candidates(max_kv_len).collect();
+            assert!(all.contains(&chosen), "{chosen} of {max_kv_len}: {all:?}");
+        }
+        assert_eq!(candidates(1024).collect::<Vec<_>>(), [1, 2, 3, 4, 6, 8]);
     }
 
     #[test]

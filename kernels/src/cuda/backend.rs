@@ -8,7 +8,7 @@ use super::{Cuda, CudaBuffer, CudaIndices, CudaKvPool, CudaMatrix, CudaRopeTable
 use crate::advance::Tables;
 use crate::sample::SamplingParams;
 use crate::{
-    AttentionBatch, Backend, DType, Error, HostTensor, Kernel, QkvLayout, advance,
+    AttentionBatch, Backend, DType, Error, HostTensor, Kernel, QkvLayout, TuningSource, advance,
     attention_decode, attention_prefill, dummy_weights, embedding, gemm, logits, rms_norm, rope_kv,
     sample, silu_mul,
 };
@@ -147,6 +147,10 @@ impl Backend for Cuda {
 
     fn has_graphs(&self) -> bool {
         true
+    }
+
+    fn tuning_source(&self) -> Option<TuningSource> {
+        self.tuning()?.source().cloned()
     }
 
     fn has_own_memory(&self) -> bool {

@@ -22,7 +22,7 @@ pub struct CudaIndices {
 
 impl CudaIndices {
     /// Where they begin.
-    pub(crate) fn pointer(&self) -> DevicePointer {
+    pub fn pointer(&self) -> DevicePointer {
         self.values.pointer()
     }
 
@@ -77,6 +77,13 @@ pub struct CudaRopeTable {
     pub(crate) pairs: usize,
 }
 
+impl CudaRopeTable {
+    /// Where it begins.
+    pub fn pointer(&self) -> DevicePointer {
+        self.values.pointer()
+    }
+}
+
 /// Keys and values of all layers, `[layers, 2, slots, kv_heads, head_dim]`: of each layer the keys, then the values.
 #[derive(Debug)]
 pub struct CudaKvPool {
@@ -87,7 +94,10 @@ pub struct CudaKvPool {
 
 impl CudaKvPool {
     /// Where the keys of a layer begin, and where its values do.
-    pub(crate) fn layer(&self, layer: usize) -> Result<[DevicePointer; 2], Error> {
+    ///
+    /// # Errors
+    /// There is no such layer.
+    pub fn layer(&self, layer: usize) -> Result<[DevicePointer; 2], Error> {
         let part = self.slots * self.width;
         Ok([
             self.values.pointer_to(2 * layer * part)?,
@@ -95,9 +105,11 @@ impl CudaKvPool {
         ])
     }
 
-    /// Keys and values of a layer, as they are stored.
-    #[cfg(test)]
-    pub(super) fn read_layer(&self, cuda: &Cuda, layer: usize) -> Result<[Vec<u16>; 2], Error> {
+    /// Keys and values of a layer, as they are stored, after all work so far.
+    ///
+    /// # Errors
+    /// There is no such layer, or something in the stream failed.
+    pub fn read_layer(&self, cuda: &Cuda, layer: usize) -> Result<[Vec<u16>; 2], Error> {
         let part = self.slots * self.width;
         let mut both = [vec![0; part], vec![0; part]];
         for (kind, values) in both.iter_mut().enumerate() {
@@ -107,8 +119,35 @@ impl CudaKvPool {
         Ok(both)
     }
 
+    /// Overwrites keys and values of a layer, `[slots, kv_heads, head_dim]` of each, as they are stored.
+    ///
+    /// # Errors
+    /// There is no such layer, they are longer than it, or something in the stream failed.
+    pub fn write_layer(
+        &mut self,
+        cuda: &Cuda,
+        layer: usize,
+        both: [&[u16]; 2],
+    ) -> Result<(), Error> {
+        let part = self.slots * self.width;
+        for (kind, values) in both.into_iter().enumerate() {
+            if values.len() > part {
+                return Err(Error::shape(format!(
+                    "{} elements for a layer of {part}",
+                    values.len()
+                )));
+            }
+            self.values
+                .write(&cuda.stream, (2 * layer + kind) * part, values)?;
+        }
+        Ok(())
+    }
+
     /// Makes all of it NaN, so that a kernel that reads a slot of nobody's shows it.
-    pub(crate) fn poison(&mut self, cuda: &Cuda) -> Result<(), Error> {
+    ///
+    /// # Errors
+    /// The device refused.
+    pub fn poison(&mut self, cuda: &Cuda) -> Result<(), Error> {
         Ok(self.values.fill(&cuda.stream, 0xff)?)
     }
 
@@ -126,7 +165,7 @@ pub(super) struct Workspace {
 
 /// Floats of the workspace: 32 rows of split-K partial sums of the largest vocabulary fit, and the partial results of split
 /// attention of 256 requests.
-const WORKSPACE: usize = 16 << 20;
+pub(crate) const WORKSPACE: usize = 16 << 20;
 
 impl Workspace {
     pub(super) fn new(context: &Arc<Context>) -> Result<Workspace, Error> {
@@ -286,7 +325,7 @@ impl Cuda {
 }
 
 /// A value in a 16-bit type, to nearest even.
-pub(crate) fn round(x: f32, dtype: DType) -> u16 {
+pub fn round(x: f32, dtype: DType) -> u16 {
     match dtype {
         DType::F16 => f16::from_f32(x).to_bits(),
         _ => bf16::from_f32(x).to_bits(),
@@ -294,7 +333,7 @@ pub(crate) fn round(x: f32, dtype: DType) -> u16 {
 }
 
 /// The value of 16 bits.
-pub(crate) fn widen(bits: u16, dtype: DType) -> f32 {
+pub fn widen(bits: u16, dtype: DType) -> f32 {
     match dtype {
         DType::F16 => f16::from_bits(bits).to_f32(),
         _ => bf16::from_bits(bits).to_f32(),

@@ -18,16 +18,17 @@ use std::collections::HashMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use stepscope_device::driver::{Arguments, Context, Driver, Kernel, Launch, Module, Stream};
 use stepscope_device::nvrtc::{Arch, Cache, Compiled, Compiler, Program};
 
 pub use backend::CudaGraph;
+pub(crate) use memory::WORKSPACE;
 pub use memory::{CudaBuffer, CudaIndices, CudaKvPool, CudaMatrix, CudaRopeTable, CudaVector};
-pub(crate) use memory::{round, widen};
+pub use memory::{round, widen};
 
-use crate::{DType, Error};
+use crate::{DType, Error, Tuning};
 
 /// What every kernel includes.
 const PRELUDE: &str = include_str!("prelude.cuh");
@@ -65,6 +66,17 @@ pub struct Cuda {
     launches: Arc<AtomicU64>,
     /// Kernels are compiled and loaded, but not launched.
     only_loads: AtomicBool,
+    /// The instance that each lowered name stands for, of the kernels compiled so far.
+    expressions: Mutex<HashMap<String, String>>,
+    /// The launches since somebody began to watch; nobody does most of the time.
+    watched: Mutex<Vec<Launched>>,
+    is_watched: AtomicBool,
+    /// Kernels are built with the events of `timeline.cuh`.
+    writes_events: AtomicBool,
+    /// The kernels that were, by their instance.
+    event_modules: Mutex<Vec<(String, Arc<Module>)>>,
+    /// What takes the place of the choosers for some shapes.
+    tuning: RwLock<Option<Arc<Tuning>>>,
     /// What `launches` was when the stream was last waited for.
     synchronized: AtomicU64,
 }
@@ -115,6 +127,12 @@ impl Cuda {
             lost: OnceLock::new(),
             launches: Arc::default(),
             only_loads: AtomicBool::new(false),
+            expressions: Mutex::default(),
+            watched: Mutex::default(),
+            is_watched: AtomicBool::new(false),
+            writes_events: AtomicBool::new(false),
+            event_modules: Mutex::default(),
+            tuning: RwLock::default(),
             synchronized: AtomicU64::new(0),
         })
     }
@@ -160,7 +178,7 @@ impl Cuda {
         numbers: [u32; 4],
         expression: impl FnOnce() -> String,
     ) -> Result<Arc<Kernel<A>>, Error> {
-        let mut kernels = self.kernels.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kernels = lock(&self.kernels);
         if let Some(kernel) = kernels.get(&(source.name, numbers)) {
             let kernel = Arc::clone(kernel).downcast::<Kernel<A>>();
             return kernel.map_err(|_| {
@@ -175,10 +193,20 @@ impl Cuda {
             catalog::family_of(&expression, self.dtype).is_some(),
             "{expression} is not in the catalogue"
         );
-        let program = catalog::program(source).kernel(expression.clone());
-        let compiled = self.compile(&program, &expression)?;
+        let mut program = catalog::program(source).kernel(expression.clone());
+        let compiled = if self.writes_events.load(Ordering::Relaxed) {
+            let define = ("STEPSCOPE_TIMELINE".to_owned(), None);
+            program.options.defines.push(define);
+            self.compile_now(&program, &expression)?
+        } else {
+            self.compile(&program, &expression)?
+        };
         let module = Module::from_compiled(&self.context, &compiled)?;
+        if self.writes_events.load(Ordering::Relaxed) {
+            lock(&self.event_modules).push((expression.clone(), Arc::clone(&module)));
+        }
         let function = module.function(compiled.lowered_name(&expression))?;
+        lock(&self.expressions).insert(function.name().to_owned(), expression);
         let kernel = Arc::new(function.with_arguments::<A>()?);
         kernels.insert((source.name, numbers), Arc::<Kernel<A>>::clone(&kernel));
         Ok(kernel)
@@ -201,6 +229,65 @@ impl Cuda {
         };
         let module = Module::from_compiled(&self.context, &compiled)?;
         Ok((module, compiled))
+    }
+
+    /// What an instance of the catalogue became for this device: machine code, PTX, and what it uses.
+    ///
+    /// # Errors
+    /// It is no instance of the catalogue, or cannot be compiled.
+    pub fn compiled(&self, expression: &str) -> Result<Compiled, Error> {
+        let family = catalog::family_of(expression, self.dtype)
+            .ok_or_else(|| Error::shape(format!("{expression} is not in the catalogue")))?;
+        self.compile(&family.program([expression.to_owned()]), expression)
+    }
+
+    /// From now on kernels are built to write the events of `timeline.cuh`, where they have any: for a device that is to be looked
+    /// into, and not timed. Kernels that it has loaded already stay as they are.
+    pub fn write_events(&self) {
+        self.writes_events.store(true, Ordering::Relaxed);
+    }
+
+    /// The kernels that were loaded since then, each with its instance.
+    pub fn event_modules(&self) -> Vec<(String, Arc<Module>)> {
+        lock(&self.event_modules).clone()
+    }
+
+    /// From now on `tuning` says, for the shapes that it has, which variant of a kernel runs; for others, and for all where it is
+    /// `None`, the choosers do.
+    pub fn set_tuning(&self, tuning: Option<Tuning>) {
+        let mut place = self.tuning.write().unwrap_or_else(PoisonError::into_inner);
+        *place = tuning.map(Arc::new);
+    }
+
+    /// What was set last.
+    pub fn tuning(&self) -> Option<Arc<Tuning>> {
+        let tuning = self.tuning.read().unwrap_or_else(PoisonError::into_inner);
+        tuning.clone()
+    }
+
+    /// What compiles kernels on this machine, where there is something.
+    pub fn compiler(&self) -> Option<&Compiler> {
+        self.compiler.as_ref().ok()
+    }
+
+    /// What kernels are compiled for.
+    pub fn arch(&self) -> Arch {
+        self.arch
+    }
+
+    /// Does `work`, and says which kernels of the catalogue it put into the stream.
+    ///
+    /// # Errors
+    /// Those of `work`.
+    pub fn watch<R>(
+        &self,
+        work: impl FnOnce() -> Result<R, Error>,
+    ) -> Result<(R, Vec<Launched>), Error> {
+        lock(&self.watched).clear();
+        self.is_watched.store(true, Ordering::Relaxed);
+        let done = work();
+        self.is_watched.store(false, Ordering::Relaxed);
+        Ok((done?, std::mem::take(&mut *lock(&self.watched))))
     }
 
     /// What `program`, with the kernel `expression`, became: by a machine before, by NVRTC earlier, or by NVRTC now.
@@ -276,8 +363,29 @@ impl Cuda {
             Error::failed(message)
         })?;
         self.launches.fetch_add(1, Ordering::Relaxed);
+        if self.is_watched.load(Ordering::Relaxed) {
+            let name = kernel.function().name();
+            let expression = lock(&self.expressions).get(name).cloned();
+            lock(&self.watched).push(Launched {
+                expression: expression.unwrap_or_else(|| name.to_owned()),
+                launch: *launch,
+            });
+        }
         Ok(())
     }
+}
+
+/// A kernel that was put into the stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Launched {
+    /// The instance, as C++ writes it.
+    pub expression: String,
+    /// Blocks, threads and dynamic shared memory.
+    pub launch: Launch,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Where kernels lie that were compiled elsewhere: in `$STEPSCOPE_CUBINS`, or in the folder `cubins` beside the program.

@@ -4,7 +4,7 @@
 
 /// How a product is computed on a GPU.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Plan {
+pub(crate) enum Plan {
     /// One row of `x`: `rows` rows of the weight at a time for every `warps` warps.
     Gemv { rows: u32, warps: u32 },
     /// Few rows.
@@ -15,14 +15,14 @@ pub(super) enum Plan {
 
 /// The columns, cut into `splits` pieces of `k_per_split` (the last may be shorter).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Split {
+pub(crate) struct Split {
     pub(super) splits: u32,
     pub(super) k_per_split: u32,
 }
 
 /// An instance of `gemm_skinny`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Width {
+pub(crate) struct Width {
     /// Tiles of 8 rows of `x`.
     pub(super) token_tiles: u32,
     /// Warps that have 16 rows of the weight each.
@@ -33,7 +33,7 @@ pub(super) struct Width {
 
 /// An instance of `gemm_mma`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Tile {
+pub(crate) struct Tile {
     pub(super) name: &'static str,
     /// The name when the columns are split.
     pub(super) split_name: &'static str,
@@ -149,6 +149,70 @@ pub(super) fn choose(
     }
 }
 
+/// Pieces that columns are cut into.
+const PIECES: [usize; 8] = [1, 2, 3, 4, 6, 8, 12, 16];
+
+/// Every plan that computes this product: what a tuner tries. That of [`choose`] is among them.
+pub(crate) fn variants(m: usize, n: usize, k: usize) -> Vec<Plan> {
+    let aligned = k.is_multiple_of(8);
+    let mut plans = Vec::new();
+    let fits = |split: Split, least: u32| {
+        split.splits == 1
+            || (split.k_per_split >= least && split.splits as usize * m * n <= MOST_PARTIALS)
+    };
+    if m == 1 {
+        for rows in [1, 2] {
+            let warps = [1, 2, 4, GEMV_WARPS].into_iter();
+            plans.extend(warps.map(|warps| Plan::Gemv { rows, warps }));
+        }
+    }
+    if (1..=MOST_SKINNY_ROWS).contains(&m) {
+        let width = if aligned {
+            WIDTHS[m.div_ceil(8) - 1]
+        } else {
+            WIDTHS[3]
+        };
+        let granule = SKINNY_STEP * width.warps_k;
+        let splits = PIECES.map(|pieces| cut(k, pieces, granule)).into_iter();
+        let splits = splits.filter(|&split| fits(split, 4 * granule));
+        plans.extend(splits.map(|split| Plan::Skinny { width, split }));
+    }
+    for tile in TILES
+        .into_iter()
+        .filter(|&tile| aligned || tile == PLAIN_TILE)
+    {
+        let splits = PIECES.map(|pieces| cut(k, pieces, tile.k)).into_iter();
+        let splits = splits.filter(|&split| fits(split, 256));
+        plans.extend(splits.map(|split| Plan::Mma { tile, split }));
+    }
+    // Columns that are few cannot be cut into as many pieces as asked: the same plan comes up again.
+    let mut known: Vec<Plan> = Vec::new();
+    for plan in plans {
+        if !known.contains(&plan) {
+            known.push(plan);
+        }
+    }
+    known
+}
+
+impl Plan {
+    /// What a table of plans calls it: `gemm_mma_128x64 / 4`.
+    pub(crate) fn name(self) -> String {
+        let (name, splits) = match self {
+            Plan::Gemv { rows, warps } => return format!("gemv {rows} rows {warps} warps"),
+            Plan::Skinny { width, split } => (
+                format!("gemm_skinny {}", 8 * width.token_tiles),
+                split.splits,
+            ),
+            Plan::Mma { tile, split } => (tile.name.to_owned(), split.splits),
+        };
+        match splits {
+            1 => name,
+            _ => format!("{name} / {splits}"),
+        }
+    }
+}
+
 /// The cheapest tile and split, whatever the number of rows.
 pub(super) fn tiled([m, n, k]: [usize; 3], multiprocessors: usize, capability: [u32; 2]) -> Plan {
     // Rows that begin anywhere are for the odd model: one instance of each kernel copes with them.
@@ -165,7 +229,7 @@ pub(super) fn tiled([m, n, k]: [usize; 3], multiprocessors: usize, capability: [
         .into_iter()
         .filter(|&tile| aligned || tile == PLAIN_TILE)
     {
-        for pieces in [1, 2, 3, 4, 6, 8, 12, 16] {
+        for pieces in PIECES {
             let split = cut(k, pieces, tile.k);
             if split.splits > 1
                 && (split.k_per_split < 256 || split.splits as usize * m * n > MOST_PARTIALS)
@@ -210,7 +274,7 @@ pub(super) fn skinny([m, n, k]: [usize; 3], multiprocessors: usize, capability: 
     let blocks = n.div_ceil(16 * width.warps_n as usize);
     let granule = SKINNY_STEP * width.warps_k;
     let mut best = (f64::INFINITY, cut(k, 1, granule));
-    for pieces in [1, 2, 3, 4, 6, 8, 12, 16] {
+    for pieces in PIECES {
         let split = cut(k, pieces, granule);
         if split.splits > 1
             && (split.k_per_split < 4 * granule || split.splits as usize * m * n > MOST_PARTIALS)
@@ -402,6 +466,18 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn the_choice_is_among_the_variants(m in 1_usize..300, n in 1_usize..5000, k in 1_usize..5000) {
+            let variants = variants(m, n, k);
+            for (multiprocessors, capability) in [H100, A100, RTX_4090] {
+                let plan = choose(m, n, k, multiprocessors, capability);
+                prop_assert!(variants.contains(&plan), "{plan:?}");
+            }
+            // A name stands for one plan.
+            let names: std::collections::HashSet<String> = variants.iter().map(|plan| plan.name()).collect();
+            prop_assert_eq!(names.len(), variants.len());
+        }
+
         #[test]
         fn every_column_belongs_to_one_piece(
             m in 2_usize..5000,

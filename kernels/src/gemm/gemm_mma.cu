@@ -19,7 +19,12 @@
 // What bounds it: tensor cores for hundreds of rows. Shared memory is next: a warp's 64x64 part reads 128 rows of 32 bytes, 32
 // cycles' worth, for 32 mma, 64 cycles on an A100; a 32x32 part reads 16 cycles' worth for 16. With fewer rows it is the weights'
 // way from memory.
+// Events, in a build that writes them (timeline.cuh):
+// stepscope: role 0 = wait for copies
+// stepscope: role 1 = multiply
+// stepscope: role 2 = write
 #include "prelude.cuh"
+#include "timeline.cuh"
 
 // Tiles of out are taken in groups of this many rows of tiles, column by column: blocks that run together then share rows of
 // `weight` and of x in the second-level cache.
@@ -122,8 +127,11 @@ __global__ void __launch_bounds__(WARP *WARPS_M *WARPS_N)
     for (int step = 0; step < STAGES - 1; step++) fill_stage(step);
     for (int step = 0; step < steps; step++) {
         // This step's copies have arrived, in every thread; and every warp is done with the stage that is filled next.
+        timeline_begin(0);
         cp_async_wait_group<STAGES - 2>();
         __syncthreads();
+        timeline_end(0);
+        timeline_begin(1);
         u32 stage = shared_address(shared + step % STAGES * STAGE_BYTES);
         load<BLOCK_K>(fragments[0], stage, stage + X_BYTES, warp_m, warp_n, 0);
         fill_stage(step + STAGES - 1);
@@ -139,7 +147,9 @@ __global__ void __launch_bounds__(WARP *WARPS_M *WARPS_N)
                 for (int j = 0; j < TILES_N; j++)
                     mma_m16n8k16<T>(sums[i][j], f.x[i], f.weight[j / 2][j % 2 * 2], f.weight[j / 2][j % 2 * 2 + 1]);
         }
+        timeline_end(1);
     }
+    timeline_begin(2);
 
     // A lane's sums lie in rows lane / 4 and 8 more, in columns 2 (lane % 4) and 1 more, of each piece.
     int lane_m = warp_m + lane / 4, lane_n = warp_n + lane % 4 * 2;
@@ -160,6 +170,7 @@ __global__ void __launch_bounds__(WARP *WARPS_M *WARPS_N)
                     if (column + 1 < n) at[1] = sum[1];
                 }
             }
+        timeline_end(2);
         return;
     }
 
@@ -181,4 +192,5 @@ __global__ void __launch_bounds__(WARP *WARPS_M *WARPS_N)
     if (n % 8 == 0) store<8, T, BLOCK_M, BLOCK_N, STRIDE, THREADS>(tile, out, first_m, first_n, m, n);
     else if (n % 2 == 0) store<2, T, BLOCK_M, BLOCK_N, STRIDE, THREADS>(tile, out, first_m, first_n, m, n);
     else store<1, T, BLOCK_M, BLOCK_N, STRIDE, THREADS>(tile, out, first_m, first_n, m, n);
+    timeline_end(2);
 }

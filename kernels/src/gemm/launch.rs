@@ -82,7 +82,9 @@ pub(crate) fn gemm(
         return Ok("gemm_nothing");
     }
     let capability = cuda.context().device().compute_capability;
-    product.run(cuda, choose(m, n, k, cuda.multiprocessors(), capability))
+    let tuned = cuda.tuning().and_then(|tuning| tuning.gemm([m, n, k]));
+    let plan = tuned.unwrap_or_else(|| choose(m, n, k, cuda.multiprocessors(), capability));
+    product.run(cuda, plan)
 }
 
 /// A product to compute.

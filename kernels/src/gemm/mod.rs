@@ -13,6 +13,8 @@ pub(crate) mod launch;
 
 mod choose;
 
+pub(crate) use choose::{Plan as GpuPlan, variants as gpu_variants};
+
 mod blocked;
 mod skinny;
 

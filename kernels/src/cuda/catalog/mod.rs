@@ -24,8 +24,7 @@ use stepscope_device::driver::{Launch, Parameter};
 use stepscope_device::nvrtc::{Options, Program};
 
 pub(crate) use sectors::{beyond_fewest, beyond_fewest_of, distinct_sectors, whole_sectors};
-pub use shape::{Dimension, Shape};
-pub(crate) use shape::{dimension, option};
+pub use shape::{Dimension, Shape, dimension, option};
 
 use super::{Cuda, PRELUDE, Source};
 use crate::{
@@ -233,10 +232,17 @@ impl Family {
     }
 }
 
+/// What kernels include as `prelude.cuh`: types, conversions, vectors, reductions, and PTX instructions under their names.
+pub const PRELUDE_TEXT: &str = PRELUDE;
+
+/// What kernels include as `timeline.cuh`: events that they write while they run, where the macro `STEPSCOPE_TIMELINE` is defined.
+pub const TIMELINE_TEXT: &str = include_str!("../timeline.cuh");
+
 /// A source and what it includes, with the options that every kernel is compiled with.
 pub(super) fn program(source: &Source) -> Program {
     Program::new(source.name, source.text)
         .header("prelude.cuh", PRELUDE)
+        .header("timeline.cuh", TIMELINE_TEXT)
         .options(Options {
             line_info: true,
             ..Options::default()

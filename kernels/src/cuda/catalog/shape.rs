@@ -19,11 +19,7 @@ pub struct Dimension {
 }
 
 /// A dimension of at least 1.
-pub(crate) const fn dimension(
-    name: &'static str,
-    default: usize,
-    meaning: &'static str,
-) -> Dimension {
+pub const fn dimension(name: &'static str, default: usize, meaning: &'static str) -> Dimension {
     Dimension {
         name,
         default,
@@ -33,7 +29,7 @@ pub(crate) const fn dimension(
 }
 
 /// A dimension that may be 0, which means something of its own.
-pub(crate) const fn option(name: &'static str, default: usize, meaning: &'static str) -> Dimension {
+pub const fn option(name: &'static str, default: usize, meaning: &'static str) -> Dimension {
     Dimension {
         name,
         default,
@@ -56,12 +52,13 @@ pub struct Shape {
 impl Shape {
     /// The family's own example, in bfloat16.
     pub fn of(family: &Family) -> Shape {
+        Shape::example(family.dimensions)
+    }
+
+    /// What these dimensions are when nothing else is said, in bfloat16.
+    pub fn example(dimensions: &[Dimension]) -> Shape {
         Shape {
-            values: family
-                .dimensions
-                .iter()
-                .map(|d| (d.name, d.default))
-                .collect(),
+            values: dimensions.iter().map(|d| (d.name, d.default)).collect(),
             dtype: DType::BF16,
             instance: None,
         }
@@ -73,17 +70,35 @@ impl Shape {
     /// # Errors
     /// The text has another form, names what the family does not have, or a number is out of range.
     pub fn parse(family: &Family, text: &str) -> Result<Shape, Error> {
-        let mut shape = Shape::of(family);
+        Shape::parse_dimensions(family.name, family.dimensions, text)
+    }
+
+    /// The same for dimensions of `owner`, which errors name.
+    ///
+    /// # Errors
+    /// As [`Shape::parse`].
+    pub fn parse_dimensions(
+        owner: &str,
+        dimensions: &[Dimension],
+        text: &str,
+    ) -> Result<Shape, Error> {
+        let mut shape = Shape::example(dimensions);
         for part in text.split(',').filter(|part| !part.trim().is_empty()) {
             let (name, value) = part.split_once('=').ok_or_else(|| {
                 Error::shape(format!("{part:?} in a shape has not the form NAME=NUMBER"))
             })?;
-            shape.set(family, name.trim(), value.trim())?;
+            shape.set(owner, dimensions, name.trim(), value.trim())?;
         }
         Ok(shape)
     }
 
-    fn set(&mut self, family: &Family, name: &str, value: &str) -> Result<(), Error> {
+    fn set(
+        &mut self,
+        owner: &str,
+        dimensions: &[Dimension],
+        name: &str,
+        value: &str,
+    ) -> Result<(), Error> {
         if name.eq_ignore_ascii_case("dtype") {
             self.dtype = match value {
                 "bf16" | "bfloat16" => DType::BF16,
@@ -96,15 +111,13 @@ impl Shape {
             };
             return Ok(());
         }
-        let dimension = family
-            .dimensions
+        let dimension = dimensions
             .iter()
             .find(|d| d.name.eq_ignore_ascii_case(name));
         let dimension = dimension.ok_or_else(|| {
-            let names: Vec<&str> = family.dimensions.iter().map(|d| d.name).collect();
+            let names: Vec<&str> = dimensions.iter().map(|d| d.name).collect();
             Error::shape(format!(
-                "{} has no dimension {name:?}; a shape of it has {} and dtype",
-                family.name,
+                "{owner} has no dimension {name:?}; a shape of it has {} and dtype",
                 names.join(", ")
             ))
         })?;
