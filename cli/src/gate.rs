@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
 use stepscope_profiler::gate::{self, Observed, Options, Verdict};
+use stepscope_profiler::microbench::{self, Microbench};
 use stepscope_profiler::{Program, Record};
 
 use crate::args::gate::{Gate, Only};
@@ -14,6 +15,11 @@ use crate::output::{Failure, print_stderr, write_stdout};
 const LARGEST_RECORD_BYTES: u64 = 1 << 30;
 
 pub(crate) fn run(args: &Gate) -> Result<ExitCode, Failure> {
+    let given = args.base.iter().chain(&args.head);
+    let mut given = given.chain(&args.base_files).chain(&args.head_files);
+    if given.any(|path| Microbench::is_at(path)) {
+        return judge_microbenchmarks(args);
+    }
     let side = |one: &Option<PathBuf>, several: &[PathBuf]| {
         let paths: Vec<&Path> = several.iter().chain(one).map(PathBuf::as_path).collect();
         read_side(&paths)
@@ -57,11 +63,66 @@ pub(crate) fn run(args: &Gate) -> Result<ExitCode, Failure> {
         gate::text(&outcome)
     };
     write_stdout(text.as_bytes())?;
-    Ok(match outcome.verdict() {
+    Ok(exit_code(outcome.verdict()))
+}
+
+fn exit_code(verdict: Verdict) -> ExitCode {
+    match verdict {
         Verdict::Slow => ExitCode::FAILURE,
         Verdict::Unusable => ExitCode::from(2),
         Verdict::Same | Verdict::Fast | Verdict::Ambiguous => ExitCode::SUCCESS,
-    })
+    }
+}
+
+/// Two files of microbenchmarks, row by row.
+fn judge_microbenchmarks(args: &Gate) -> Result<ExitCode, Failure> {
+    let one = |side: &str, one: &Option<PathBuf>, several: &[PathBuf]| {
+        let mut files = one.iter().chain(several);
+        match (files.next(), files.next()) {
+            (Some(file), None) => Ok(file.clone()),
+            _ => Err(Failure::input(format!(
+                "{side} has several files; of microbenchmarks give one file a side"
+            ))),
+        }
+    };
+    let base = one("BASE", &args.base, &args.base_files)?;
+    let head = one("HEAD", &args.head, &args.head_files)?;
+    let of_steps = [
+        ("--null", !args.null.is_empty()),
+        ("--null-run", args.null_run.is_some()),
+        ("--only", args.only.is_some()),
+        ("--point", args.point.is_some()),
+    ];
+    if let Some((option, _)) = of_steps.iter().find(|(_, is_given)| *is_given) {
+        return Err(Failure::input(format!(
+            "{option} is for records of steps, and {} holds microbenchmarks",
+            base.display()
+        )));
+    }
+    if fs::canonicalize(&base).ok() == fs::canonicalize(&head).ok() {
+        return Err(Failure::input(format!(
+            "{} is given twice: it cannot be held against itself",
+            base.display()
+        )));
+    }
+    let read =
+        |path: &Path| Ok::<_, Failure>((path.display().to_string(), Microbench::read(path)?));
+    let ((base_name, base), (head_name, head)) = (read(&base)?, read(&head)?);
+    let outcome = microbench::compare(
+        (&base_name, &base),
+        (&head_name, &head),
+        &args.limits.thresholds(),
+        args.across_cards,
+    )?;
+    let text = if args.json {
+        format!("{:#}\n", outcome.json())
+    } else if args.markdown {
+        outcome.markdown()
+    } else {
+        outcome.text()
+    };
+    write_stdout(text.as_bytes())?;
+    Ok(exit_code(outcome.verdict()))
 }
 
 /// One record, with what the gate takes from it.

@@ -63,6 +63,12 @@ impl From<stepscope_kernels::Error> for Failure {
     }
 }
 
+impl From<stepscope_microbench::Error> for Failure {
+    fn from(error: stepscope_microbench::Error) -> Failure {
+        Failure::Run(error.into())
+    }
+}
+
 /// Writes to standard output and flushes it.
 pub(crate) fn write_stdout(bytes: &[u8]) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use stepscope_flamegraphs::{
     FoldOptions, SvgOptions, diff_svg, folded, subtitle_for, svg, title_for,
 };
+use stepscope_profiler::microbench::{self, Microbench};
 use stepscope_profiler::trace::{self, Selection};
 use stepscope_profiler::{Record, StepKind, report};
 
@@ -14,6 +15,15 @@ use crate::args;
 use crate::output::{Failure, print_stderr, write_stdout};
 
 pub(crate) fn report(args: &args::Report) -> Result<(), Failure> {
+    if Microbench::is_at(&args.record) {
+        let bench = Microbench::read(&args.record)?;
+        let text = if args.json {
+            format!("{:#}\n", microbench::json(&bench))
+        } else {
+            microbench::text(&bench)
+        };
+        return write_stdout(text.as_bytes());
+    }
     let record = Record::read(&args.record)?;
     let text = if args.json {
         format!("{:#}\n", report::json(&record))

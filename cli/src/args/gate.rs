@@ -17,7 +17,8 @@ use stepscope_profiler::gate::{Select, Thresholds};
 /// Better: several processes of each build, recorded in turn; each is then one observation:
 ///   stepscope gate --base base-* --head head-*
 ///
-/// BASE and HEAD are a record.json, the folder of a run, or a folder that holds several of either.
+/// BASE and HEAD are a record.json, the folder of a run, or a folder that holds several of either; or
+/// two microbench.json, which are judged kernel by kernel.
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Gate {

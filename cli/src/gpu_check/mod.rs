@@ -3,7 +3,6 @@
 mod fixtures;
 mod kernels;
 mod plan;
-mod python;
 mod sglang;
 mod shapes;
 mod stages;

@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{models, overrides, python, sglang, shapes};
+use stepscope_microbench::peers::python;
+
+use super::{models, overrides, sglang, shapes};
 use crate::args::Device;
 use crate::args::gpu_check::GpuCheck;
 

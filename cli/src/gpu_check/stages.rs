@@ -6,9 +6,9 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use stepscope_microbench::peers::python::{ending, telling_line, wait};
 
 use super::plan::Planned;
-use super::python::{ending, telling_line, wait};
 
 /// What became of a stage.
 #[derive(Debug, Clone)]

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
+use stepscope_microbench::peers::python;
 
 use crate::args::gpu_check::GpuCheck;
-use crate::gpu_check::python;
 use crate::output::{Failure, write_stdout};
 
 const UNPACK: &str = include_str!("unpack.py");

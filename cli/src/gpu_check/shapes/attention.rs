@@ -1,12 +1,12 @@
 //! Attention of a model, over keys and values in scattered pages.
 
 use stepscope_kernels::cuda::{Cuda, CudaBuffer, CudaIndices, CudaKvPool};
-use stepscope_kernels::{AttentionBatch, Backend, DType, Error, Kernel, QkvLayout};
+use stepscope_kernels::{AttentionBatch, Backend, DType, Kernel, QkvLayout};
+use stepscope_microbench::{Error, Subject, Work};
 
 use super::inputs::{Difference, Pattern, output, read, spread};
 use super::list::Phase;
-use super::timing::{Launches, measure};
-use super::{Checked, Outcome, Wanted};
+use super::{Checked, Measured, Outcome, Wanted, timed};
 use crate::output::Failure;
 
 /// Slots of a page: what `one-batch` takes unless it is told otherwise.
@@ -85,46 +85,71 @@ pub(super) fn attention(wanted: &Wanted<'_>, requests: Requests) -> Result<Outco
             requests.page_table().into_iter().map(|page| page as usize),
         )?,
     };
-    let mut sets = (0..wanted.copies)
+    let sets = (0..wanted.copies)
         .map(|_| {
             let qkv = pattern.buffer(cuda, tokens * layout.width(), QUERIES)?;
             Ok((qkv, output(cuda, tokens * layout.q_width())?))
         })
-        .collect::<Result<Vec<Set>, Failure>>()?;
-    let graph = of.record(&mut sets, wanted.copies)?;
-    graph.replay(cuda)?;
-    cuda.synchronize()?;
-    let last = wanted.copies - 1;
-    let mut difference = of.against_sums(&sets[0].1)?;
-    if last > 0 {
-        difference = difference.and(of.against_sums(&sets[last].1)?);
-    }
-    drop(graph);
-    let (qkv, out) = &mut sets[0];
-    let kernel = of.launch(qkv, 0, out)?;
-    cuda.synchronize()?;
-    let measured = match wanted.is_timed && difference.is_right() {
-        true => {
-            let mut ours = |launches| of.record(&mut sets, launches);
-            Some(measure(cuda, wanted.copies, &mut ours, None)?)
-        }
-        false => None,
+        .collect::<Result<Vec<Set>, Error>>()?;
+    let mut ours = Ours {
+        of: &of,
+        sets,
+        work: wanted.work,
+        kernel: "",
+        difference: Difference::default(),
     };
+    let measured = wanted.bench.measure(&mut ours, wanted.settings);
     Ok(Outcome {
+        measured: timed(measured)?.map(|series| Measured {
+            ours: series,
+            theirs: None,
+        }),
         checked: Checked {
-            kernel: kernel.to_owned(),
-            difference,
+            kernel: ours.kernel.to_owned(),
+            difference: ours.difference,
             from_peer: None,
         },
-        measured,
         note: None,
     })
+}
+
+/// Our kernels on every copy.
+struct Ours<'a> {
+    of: &'a Attention<'a>,
+    sets: Vec<Set>,
+    work: Work,
+    kernel: Kernel,
+    difference: Difference,
+}
+
+impl Subject for Ours<'_> {
+    fn copies(&self) -> usize {
+        self.sets.len()
+    }
+
+    fn launch(&mut self, copy: usize) -> Result<(), Error> {
+        let (qkv, out) = &mut self.sets[copy];
+        self.kernel = self.of.launch(qkv, copy, out)?;
+        Ok(())
+    }
+
+    fn check(&mut self) -> Result<(), Error> {
+        self.difference = self.of.against_sums(&self.sets[0].1)?;
+        if let [_, .., (_, last)] = self.sets.as_slice() {
+            self.difference = self.difference.and(self.of.against_sums(last)?);
+        }
+        self.difference.verdict()
+    }
+
+    fn work(&self) -> Work {
+        self.work
+    }
 }
 
 /// Queries (with keys and values beside them that nobody reads), and outputs.
 type Set = (CudaBuffer, CudaBuffer);
 
-fn indices(cuda: &Cuda, values: impl Iterator<Item = usize>) -> Result<CudaIndices, Failure> {
+fn indices(cuda: &Cuda, values: impl Iterator<Item = usize>) -> Result<CudaIndices, Error> {
     let values: Vec<i32> = values.map(|value| value as i32).collect();
     let mut indices = cuda.indices(values.len())?;
     cuda.write_indices(&mut indices, &values)?;
@@ -138,7 +163,7 @@ fn filled_pool(
     pattern: &Pattern,
     requests: Requests,
     layers: usize,
-) -> Result<CudaKvPool, Failure> {
+) -> Result<CudaKvPool, Error> {
     let Requests {
         count,
         positions,
@@ -190,27 +215,15 @@ impl Attention<'_> {
             page_size: PAGE,
         };
         let (cuda, pool) = (self.cuda, &self.pool);
-        match phase {
+        let launched = match phase {
             Phase::Prefill => cuda.attention_prefill(qkv, layout, &batch, pool, layer, out),
             Phase::Decode => cuda.attention_decode(qkv, layout, &batch, pool, layer, out),
-        }
-    }
-
-    /// A graph of launches over the copies in turn.
-    fn record(&self, sets: &mut [Set], launches: usize) -> Result<Launches, Failure> {
-        let graph = self.cuda.record(&mut || {
-            for launch in 0..launches {
-                let layer = launch % sets.len();
-                let (qkv, out) = &mut sets[layer];
-                self.launch(qkv, layer, out)?;
-            }
-            Ok(())
-        })?;
-        Ok(Launches::Ours(graph))
+        };
+        Ok(launched?)
     }
 
     /// Ours against softmax and sums in float64, of some rows and heads.
-    fn against_sums(&self, out: &CudaBuffer) -> Result<Difference, Failure> {
+    fn against_sums(&self, out: &CudaBuffer) -> Result<Difference, Error> {
         let Requests {
             count,
             queries,

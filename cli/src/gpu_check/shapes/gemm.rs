@@ -1,18 +1,18 @@
 //! A GEMM of a model: ours beside cuBLASLt's.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 
-use stepscope_device::cublaslt::{Element, Handle, Matmul, Problem};
+use stepscope_device::cublaslt::Handle;
 use stepscope_kernels::cuda::{Cuda, CudaBuffer, CudaMatrix};
-use stepscope_kernels::{Backend, DType, Error, Kernel};
+use stepscope_kernels::{Backend, DType, Kernel};
+use stepscope_microbench::peers::cublaslt::Product;
+use stepscope_microbench::{Error, Subject, Work};
 
-use super::inputs::{Difference, Pattern, output, poison, read, run, spread};
-use super::timing::{Launches, Measured, measure};
-use super::{Checked, Outcome, Wanted};
+use super::inputs::{Difference, Pattern, output, read, spread};
+use super::{Checked, Measured, Outcome, Wanted, timed};
 use crate::output::Failure;
 
-/// Scratch memory that cuBLASLt may use: what NVIDIA's documentation of `cublasSetWorkspace` recommends for Hopper.
-const WORKSPACE_BYTES: usize = 32 << 20;
 /// Rows of a result that are read back and compared.
 const ROWS: usize = 8;
 /// Columns whose sums are added up again in float64, for each of those rows.
@@ -54,50 +54,125 @@ pub(super) fn gemm(
         n,
         k,
     };
-    let mut sets = (0..wanted.copies)
+    let sets = (0..wanted.copies)
         .map(|copy| of.set(copy))
-        .collect::<Result<Vec<Set>, Failure>>()?;
-    let graph = of.record(&mut sets, wanted.copies)?;
-    graph.replay(cuda)?;
-    cuda.synchronize()?;
-    let mut difference = of.against_sums(&sets[0].out, &sets[0].weight, 0)?;
-    let last = wanted.copies - 1;
-    if last > 0 {
-        let set = &sets[last];
-        difference = difference.and(of.against_sums(&set.out, &set.weight, last)?);
-    }
-    drop(graph);
-    let kernel = of.launch(&mut sets[0])?;
-    cuda.synchronize()?;
+        .collect::<Result<Vec<Set>, Error>>()?;
+    // Both sides write to the same outputs, in the order of one stream.
+    let sets = RefCell::new(sets);
+    let mut ours = Ours {
+        of: &of,
+        sets: &sets,
+        work: wanted.work,
+        kernel: "",
+        difference: Difference::default(),
+    };
     // A peer that cannot do it costs ours nothing.
-    let peer = cublaslt.map(|handle| {
-        let plan = of.plan(handle).map_err(run)?;
-        let difference = of.against_peer(&plan, &sets[0])?;
-        Ok::<_, Failure>((plan, difference))
-    });
-    let (peer, note) = match peer.transpose() {
+    let peer = cublaslt.map(|handle| of.peer(handle, &sets, wanted.work));
+    let (mut peer, note) = match peer.transpose() {
         Ok(peer) => (peer, None),
-        Err(failure) => (None, Some(format!("cuBLASLt: {}", failure.into_message()))),
+        Err(error) => (None, Some(format!("cuBLASLt: {error}"))),
     };
-    let (plan, from_peer) = peer.unzip();
-    let checked = Checked {
-        kernel: kernel.to_owned(),
-        difference,
-        from_peer,
-    };
-    let measured = match wanted.is_timed && checked.is_right() {
-        true => Some(of.measure(&mut sets, plan.as_ref())?),
-        false => None,
+    let measured = match &mut peer {
+        None => timed(wanted.bench.measure(&mut ours, wanted.settings))?
+            .map(|ours| Measured { ours, theirs: None }),
+        Some(theirs) => {
+            let pair = wanted
+                .bench
+                .measure_pair([&mut ours, theirs], wanted.settings);
+            let pair = match pair {
+                Ok([ours, theirs]) => [timed(Ok(ours))?, timed(Ok(theirs))?],
+                Err(error) => [timed(Err(error))?, None],
+            };
+            let [ours, theirs] = pair;
+            ours.map(|ours| Measured { ours, theirs })
+        }
     };
     Ok(Outcome {
-        checked,
+        checked: Checked {
+            kernel: ours.kernel.to_owned(),
+            difference: ours.difference,
+            from_peer: peer.and_then(|peer| peer.difference),
+        },
         measured,
         note,
     })
 }
 
+/// Our kernel on every copy.
+struct Ours<'a> {
+    of: &'a Gemm<'a>,
+    sets: &'a RefCell<Vec<Set>>,
+    work: Work,
+    kernel: Kernel,
+    difference: Difference,
+}
+
+impl Subject for Ours<'_> {
+    fn copies(&self) -> usize {
+        self.sets.borrow().len()
+    }
+
+    fn launch(&mut self, copy: usize) -> Result<(), Error> {
+        self.kernel = self.of.launch(&mut self.sets.borrow_mut()[copy])?;
+        Ok(())
+    }
+
+    fn check(&mut self) -> Result<(), Error> {
+        let (of, sets) = (self.of, self.sets.borrow());
+        let against = |copy: usize| of.against_sums(&sets[copy].out, &sets[copy].weight, copy);
+        self.difference = against(0)?;
+        if sets.len() > 1 {
+            self.difference = self.difference.and(against(sets.len() - 1)?);
+        }
+        self.difference.verdict()
+    }
+
+    fn work(&self) -> Work {
+        self.work
+    }
+}
+
+/// cuBLASLt's product of the same copies.
+struct Theirs<'a> {
+    of: &'a Gemm<'a>,
+    sets: &'a RefCell<Vec<Set>>,
+    product: Product,
+    work: Work,
+    /// Ours from theirs, once both were compared.
+    difference: Option<Difference>,
+}
+
+impl Subject for Theirs<'_> {
+    fn copies(&self) -> usize {
+        self.sets.borrow().len()
+    }
+
+    fn launch(&mut self, copy: usize) -> Result<(), Error> {
+        let Set { x, weight, out } = &mut self.sets.borrow_mut()[copy];
+        self.product.launch(self.of.cuda, x, weight, out)
+    }
+
+    /// Ours against theirs, of the first copy.
+    fn check(&mut self) -> Result<(), Error> {
+        let (of, cuda) = (self.of, self.of.cuda);
+        let set = &mut self.sets.borrow_mut()[0];
+        let mut theirs = output(cuda, of.m * of.n)?;
+        self.product
+            .launch(cuda, &set.x, &set.weight, &mut theirs)?;
+        of.launch(set)?;
+        cuda.synchronize()?;
+        let difference = of.against(&set.out, &theirs)?;
+        self.difference = Some(difference);
+        difference.verdict()
+    }
+
+    fn work(&self) -> Work {
+        self.work
+    }
+}
+
 impl Gemm<'_> {
-    fn set(&self, copy: usize) -> Result<Set, Failure> {
+    fn set(&self, copy: usize) -> Result<Set, Error> {
         Ok(Set {
             x: self
                 .pattern
@@ -108,87 +183,28 @@ impl Gemm<'_> {
     }
 
     fn launch(&self, set: &mut Set) -> Result<Kernel, Error> {
-        self.cuda
-            .gemm(&set.x, self.m, &set.weight, None, &mut set.out)
+        Ok(self
+            .cuda
+            .gemm(&set.x, self.m, &set.weight, None, &mut set.out)?)
     }
 
-    /// A graph of launches over the sets in turn.
-    fn record(&self, sets: &mut [Set], launches: usize) -> Result<Launches, Failure> {
-        let graph = self.cuda.record(&mut || {
-            for launch in 0..launches {
-                let set = launch % sets.len();
-                self.launch(&mut sets[set])?;
-            }
-            Ok(())
-        })?;
-        Ok(Launches::Ours(graph))
-    }
-
-    fn plan(&self, handle: &Arc<Handle>) -> Result<Matmul, stepscope_device::Error> {
-        let problem = Problem {
-            m: self.m,
-            n: self.n,
-            k: self.k,
-            element: Element::Bf16,
-            bias: None,
+    /// cuBLASLt, when it has done its work once.
+    fn peer<'a>(
+        &'a self,
+        handle: &Arc<Handle>,
+        sets: &'a RefCell<Vec<Set>>,
+        work: Work,
+    ) -> Result<Theirs<'a>, Error> {
+        let mut theirs = Theirs {
+            of: self,
+            sets,
+            product: Product::new(self.cuda, handle, [self.m, self.n, self.k])?,
+            work,
+            difference: None,
         };
-        Matmul::new(handle, &problem, WORKSPACE_BYTES)
-    }
-
-    /// Puts cuBLASLt's product of a set's matrices into the stream.
-    ///
-    /// # Safety
-    /// As [`Matmul::run`]; the plan is of this shape.
-    unsafe fn multiply(
-        &self,
-        plan: &Matmul,
-        set: &Set,
-        out: &CudaBuffer,
-    ) -> Result<(), stepscope_device::Error> {
-        let (x, weight) = (set.x.pointer(), set.weight.values().pointer());
-        // SAFETY: the caller's promise.
-        unsafe { plan.run(self.cuda.stream(), x, weight, out.pointer()) }
-    }
-
-    /// Ours against the peer's, launched by itself and from a graph.
-    fn against_peer(&self, plan: &Matmul, set: &Set) -> Result<Difference, Failure> {
-        let cuda = self.cuda;
-        let mut theirs = output(cuda, self.m * self.n)?;
-        // SAFETY: the buffers hold as many elements as the plan's problem, and are waited for below.
-        unsafe { self.multiply(plan, set, &theirs) }.map_err(run)?;
-        cuda.synchronize()?;
-        let difference = self.against(&set.out, &theirs)?;
-        poison(cuda, &mut theirs)?;
-        // SAFETY: as above; the graph is replayed once, and waited for before the buffers go.
-        let graph = unsafe { Launches::of_peer(cuda, || self.multiply(plan, set, &theirs)) }?;
-        graph.replay(cuda)?;
-        cuda.synchronize()?;
-        Ok(difference.and(self.against(&set.out, &theirs)?))
-    }
-
-    fn measure(&self, sets: &mut [Set], plan: Option<&Matmul>) -> Result<Measured, Failure> {
-        let copies = sets.len();
-        // Both sides write to the same outputs, in the order of one stream.
-        let sets = std::cell::RefCell::new(sets);
-        let mut ours = |launches| self.record(&mut sets.borrow_mut(), launches);
-        let Some(plan) = plan else {
-            return measure(self.cuda, copies, &mut ours, None);
-        };
-        let mut theirs = |launches| {
-            let sets = sets.borrow();
-            let work = || {
-                for launch in 0..launches {
-                    let set = &sets[launch % copies];
-                    // SAFETY: the buffers hold as many elements as the plan's problem, and stay until `gemm` returns; all runs
-                    // of the plan are in one stream.
-                    unsafe { self.multiply(plan, set, &set.out)? };
-                }
-                Ok(())
-            };
-            // SAFETY: `measure` waits for all replays before it returns, and sets and plan outlive it.
-            unsafe { Launches::of_peer(self.cuda, work) }
-        };
-        measure(self.cuda, copies, &mut ours, Some(&mut theirs))
+        theirs.launch(0)?;
+        self.cuda.synchronize()?;
+        Ok(theirs)
     }
 
     /// Ours against sums in float64, of some elements.
@@ -197,7 +213,7 @@ impl Gemm<'_> {
         out: &CudaBuffer,
         weight: &CudaMatrix,
         copy: usize,
-    ) -> Result<Difference, Failure> {
+    ) -> Result<Difference, Error> {
         let (n, k) = (self.n, self.k);
         let rows = spread(self.m, ROWS);
         let mut results = Vec::new();
@@ -216,7 +232,7 @@ impl Gemm<'_> {
     }
 
     /// Ours against the peer's, in whole rows: sums may have been rounded on the way on either side.
-    fn against(&self, ours: &CudaBuffer, theirs: &CudaBuffer) -> Result<Difference, Failure> {
+    fn against(&self, ours: &CudaBuffer, theirs: &CudaBuffer) -> Result<Difference, Error> {
         let mut difference = Difference::default();
         for row in spread(self.m, ROWS) {
             let ours = read(self.cuda, ours, row * self.n, self.n)?;

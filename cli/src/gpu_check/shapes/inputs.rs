@@ -4,8 +4,7 @@ use half::bf16;
 use stepscope_device::driver::DeviceBuffer;
 use stepscope_kernels::cuda::{Cuda, CudaBuffer};
 use stepscope_kernels::philox::{philox4x32_10, unit_f32};
-
-use crate::output::Failure;
+use stepscope_microbench::Error;
 
 /// Elements of the pattern: a prime, so that no two rows of a matrix begin at the same one.
 const LEN: usize = 4_194_301;
@@ -20,14 +19,14 @@ pub(super) struct Pattern {
 }
 
 impl Pattern {
-    pub(super) fn new(cuda: &Cuda) -> Result<Pattern, Failure> {
+    pub(super) fn new(cuda: &Cuda) -> Result<Pattern, Error> {
         let host: Vec<u16> = (0..LEN.div_ceil(4))
             .flat_map(|block| philox4x32_10([block as u32, 0, 0, 0], SEED))
             .take(LEN)
             .map(|word| bf16::from_f32(2.0 * unit_f32(word) - 1.0).to_bits())
             .collect();
-        let mut device = DeviceBuffer::new(cuda.context(), "random numbers", LEN).map_err(run)?;
-        device.write(cuda.stream(), 0, &host).map_err(run)?;
+        let mut device = DeviceBuffer::new(cuda.context(), "random numbers", LEN)?;
+        device.write(cuda.stream(), 0, &host)?;
         Ok(Pattern { host, device })
     }
 
@@ -42,13 +41,12 @@ impl Pattern {
         cuda: &Cuda,
         buffer: &mut CudaBuffer,
         start: usize,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), Error> {
         let mut at = 0;
         let mut from = start % LEN;
         while at < buffer.len() {
             let len = (LEN - from).min(buffer.len() - at);
-            let copied = buffer.copy_from(cuda.stream(), at, &self.device, from..from + len);
-            copied.map_err(run)?;
+            buffer.copy_from(cuda.stream(), at, &self.device, from..from + len)?;
             at += len;
             from = 0;
         }
@@ -61,7 +59,7 @@ impl Pattern {
         cuda: &Cuda,
         len: usize,
         start: usize,
-    ) -> Result<CudaBuffer, Failure> {
+    ) -> Result<CudaBuffer, Error> {
         let mut buffer = output(cuda, len)?;
         self.fill(cuda, &mut buffer, start)?;
         Ok(buffer)
@@ -69,16 +67,15 @@ impl Pattern {
 }
 
 /// A buffer of NaN.
-pub(super) fn output(cuda: &Cuda, len: usize) -> Result<CudaBuffer, Failure> {
-    let mut buffer =
-        DeviceBuffer::new(cuda.context(), "the activations of a shape", len).map_err(run)?;
+pub(super) fn output(cuda: &Cuda, len: usize) -> Result<CudaBuffer, Error> {
+    let mut buffer = DeviceBuffer::new(cuda.context(), "the activations of a shape", len)?;
     poison(cuda, &mut buffer)?;
     Ok(buffer)
 }
 
 /// Makes all of a buffer NaN, so that what no kernel wrote is seen.
-pub(super) fn poison(cuda: &Cuda, buffer: &mut CudaBuffer) -> Result<(), Failure> {
-    buffer.fill(cuda.stream(), 0xff).map_err(run)
+pub(super) fn poison(cuda: &Cuda, buffer: &mut CudaBuffer) -> Result<(), Error> {
+    Ok(buffer.fill(cuda.stream(), 0xff)?)
 }
 
 /// `len` elements from `at` on.
@@ -87,17 +84,13 @@ pub(super) fn read(
     buffer: &CudaBuffer,
     at: usize,
     len: usize,
-) -> Result<Vec<f64>, Failure> {
+) -> Result<Vec<f64>, Error> {
     let mut bits = vec![0; len];
-    buffer.read(cuda.stream(), at, &mut bits).map_err(run)?;
+    buffer.read(cuda.stream(), at, &mut bits)?;
     Ok(bits
         .into_iter()
         .map(|bits| f64::from(bf16::from_bits(bits)))
         .collect())
-}
-
-pub(super) fn run(error: stepscope_device::Error) -> Failure {
-    Failure::Run(error.into())
 }
 
 /// Up to `count` numbers below `limit`, in ascending order, the first and the last of them included.
@@ -123,6 +116,17 @@ const ROUNDING: f64 = 1.0 / 256.0;
 impl Difference {
     pub(super) fn is_right(&self) -> bool {
         self.worst <= 1.0
+    }
+
+    /// An error where it is not right.
+    pub(super) fn verdict(&self) -> Result<(), Error> {
+        match self.is_right() {
+            true => Ok(()),
+            false => Err(Error::Wrong(format!(
+                "results differ by {:.3} times what is allowed",
+                self.worst
+            ))),
+        }
     }
 
     pub(super) fn and(self, other: Difference) -> Difference {

@@ -1,25 +1,27 @@
 //! Every GEMM and attention shape of the models: right first, then timed beside a peer.
 //!
-//! Ours and cuBLASLt's products run in this process, in graphs of many launches over copies of the inputs that together outgrow the
-//! L2 cache, replayed in turn between CUDA events. Attention has torch's as its peer, in a process of its own behind ours. On an
+//! Ours and cuBLASLt's products run in this process, in turn, over copies of the inputs that together outgrow the L2 cache, measured
+//! as docs/measuring.md says. Attention has torch's as its peer, in a process of its own behind ours. On an
 //! emulated device small shapes run once for their results, and nothing has a time.
 
 mod attention;
+mod beside;
+mod copy;
 mod gemm;
 mod inputs;
 mod list;
-mod method;
 mod sdpa;
 mod table;
-mod timing;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
-use stepscope_device::cublaslt::{CublasLt, Handle};
+use stepscope_device::cublaslt::Handle;
 use stepscope_kernels::cuda::Cuda;
 use stepscope_kernels::{Backend, DType};
+use stepscope_microbench::peers::{cublaslt, torch};
+use stepscope_microbench::{Bench, Error, Series, Settings, Work, copies};
 use stepscope_profiler::gpus;
 
 use crate::args::Device;
@@ -28,15 +30,20 @@ use crate::device::Gpu;
 use crate::output::{Failure, print_stderr, write_stdout};
 
 use self::attention::Requests;
+use self::beside::Beside;
 use self::inputs::{Difference, Pattern};
 use self::list::{Operation, Shape, shapes};
-use self::sdpa::Sdpa;
-use self::timing::Measured;
 
 /// Seconds that the stage takes when nobody says how long it may.
 pub(super) const SECONDS: u64 = 100;
 /// The part of the time that is ours, where torch is asked, too.
-const OUR_PART: f64 = 0.65;
+const OUR_PART: f64 = 0.55;
+/// The part of the rest in which torch is asked for attention; then come whole steps.
+const SDPA_PART: f64 = 0.45;
+/// What is left over of a limit, to write what came out.
+const RESERVE: Duration = Duration::from_secs(3);
+/// The least time that is worth starting a process for.
+const LEAST: Duration = Duration::from_secs(10);
 
 /// A shape to look at.
 #[derive(Debug)]
@@ -45,7 +52,10 @@ struct Wanted<'a> {
     pattern: &'a Pattern,
     /// Copies of everything that a launch reads and writes.
     copies: usize,
-    is_timed: bool,
+    /// What a launch cannot do without.
+    work: Work,
+    bench: &'a Bench<'a>,
+    settings: &'a Settings,
 }
 
 /// What a shape's results are.
@@ -66,6 +76,13 @@ impl Checked {
             .is_none_or(|difference| difference.is_right());
         self.difference.is_right() && agrees
     }
+}
+
+/// The times of both sides.
+#[derive(Debug, Clone, PartialEq)]
+struct Measured {
+    ours: Series,
+    theirs: Option<Series>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -91,7 +108,7 @@ struct Row {
     copies: usize,
     fate: Fate,
     /// Of attention.
-    sdpa: Option<sdpa::Row>,
+    sdpa: Option<torch::Row>,
 }
 
 /// What the rows are to be read with.
@@ -99,7 +116,7 @@ struct Row {
 struct Conditions {
     is_emulated: bool,
     cublaslt: Result<Arc<Handle>, String>,
-    sdpa: Sdpa,
+    sdpa: torch::Answer,
     data_sheet: Option<&'static gpus::Gpu>,
     /// What copies within the device's memory reach, read and written bytes together.
     copy_gb_per_s: Option<f64>,
@@ -114,16 +131,15 @@ pub(super) fn run(args: &GpuCheck) -> Result<(), Failure> {
     let is_emulated = gpu.is_emulated();
     let wanted = wanted_shapes(args.small || is_emulated)?;
     let pattern = Pattern::new(&cuda)?;
+    let bench = Bench::new(&cuda)?;
+    let settings = settings();
     let mut conditions = Conditions {
         is_emulated,
-        cublaslt: open_cublaslt(&cuda),
-        sdpa: Sdpa::default(),
+        cublaslt: cublaslt::open(&cuda).map_err(|error| error.to_string()),
+        sdpa: torch::Answer::default(),
         data_sheet: gpus::find(&device.name).ok().filter(|_| !is_emulated),
-        copy_gb_per_s: None,
+        copy_gb_per_s: copy::gb_per_s(&bench, &settings)?,
     };
-    if !is_emulated {
-        conditions.copy_gb_per_s = timing::copy_gb_per_s(&cuda)?;
-    }
     let deadline = start + limit.mul_f64(if is_emulated { 0.9 } else { OUR_PART });
     let mut rows = Vec::new();
     let mut is_lost = false;
@@ -136,11 +152,17 @@ pub(super) fn run(args: &GpuCheck) -> Result<(), Failure> {
         } else {
             let looked = copies_of(&shape, &gpu, device.limits.l2_bytes).and_then(|of_shape| {
                 copies = of_shape;
+                let cost = shape.cost();
                 let wanted = Wanted {
                     cuda: &cuda,
                     pattern: &pattern,
                     copies,
-                    is_timed: !is_emulated,
+                    work: Work {
+                        flops: cost.flops,
+                        bytes: cost.bytes(),
+                    },
+                    bench: &bench,
+                    settings: &settings,
                 };
                 look_at(&wanted, &shape, conditions.cublaslt.as_ref().ok())
             });
@@ -160,17 +182,33 @@ pub(super) fn run(args: &GpuCheck) -> Result<(), Failure> {
         });
     }
     drop(pattern);
-    conditions.sdpa = match args.device {
-        _ if is_emulated => Sdpa {
+    let end = start + limit;
+    let l2_bytes = device.limits.l2_bytes;
+    let beside;
+    if is_emulated {
+        conditions.sdpa = torch::Answer {
             missing: Some("torch runs on GPUs only, and this device is emulated".to_owned()),
-            ..Sdpa::default()
-        },
-        Device::Cuda { ordinal } => {
-            ask_torch(&mut rows, ordinal, device.limits.l2_bytes, start + limit)
-        }
-        _ => ask_torch(&mut rows, 0, device.limits.l2_bytes, start + limit),
-    };
+            ..torch::Answer::default()
+        };
+        beside = Beside::without("the device is emulated");
+    } else {
+        let ordinal = match args.device {
+            Device::Cuda { ordinal } => ordinal,
+            _ => 0,
+        };
+        let left = end.saturating_duration_since(Instant::now());
+        conditions.sdpa = ask_torch(&mut rows, ordinal, l2_bytes, left.mul_f64(SDPA_PART));
+        let left = end.saturating_duration_since(Instant::now());
+        beside = match left.checked_sub(RESERVE).filter(|left| *left >= LEAST) {
+            Some(left) => {
+                let data_sheet = conditions.data_sheet;
+                beside::measure(&rows, ordinal, l2_bytes, data_sheet, left)?
+            }
+            None => Beside::without("no time was left"),
+        };
+    }
     print_stderr(&table::render(&rows, &conditions));
+    print_stderr(&format!("\n{}", beside.render()));
     let summary = table::summary(&rows, &conditions);
     let document = json!({
         "schema": "stepscope.shapes/1",
@@ -180,6 +218,7 @@ pub(super) fn run(args: &GpuCheck) -> Result<(), Failure> {
         "peers": conditions.peers(),
         "limits": conditions.limits(),
         "rows": rows.iter().map(|row| row.to_json(&conditions)).collect::<Vec<_>>(),
+        "beside": beside.to_json(),
     });
     write_stdout(format!("{document:#}\n").as_bytes())?;
     match rows.iter().all(Row::is_good) {
@@ -207,13 +246,49 @@ fn wanted_shapes(small: bool) -> Result<Vec<Shape>, Failure> {
     Ok(all)
 }
 
-fn open_cublaslt(cuda: &Cuda) -> Result<Arc<Handle>, String> {
-    let device = cuda.context().device();
-    if device.is_emulated() {
-        return Err("cuBLASLt runs on NVIDIA's GPUs only, and this device is emulated".to_owned());
+/// A hundred shapes are to be measured in about a minute.
+fn settings() -> Settings {
+    Settings {
+        most_samples: 100,
+        least_device_time: Duration::from_millis(50),
+        time_limit: Duration::from_millis(500),
+        ..Settings::default()
     }
-    let opened = CublasLt::open().and_then(|library| Handle::new(&library, cuda.context()));
-    opened.map(Arc::new).map_err(|error| error.to_string())
+}
+
+/// The times of a measurement. An emulated device has none, and wrong results neither, which their row tells.
+fn timed(measured: Result<stepscope_microbench::Measured, Error>) -> Result<Option<Series>, Error> {
+    match measured {
+        Ok(stepscope_microbench::Measured::Timed(series)) => Ok(Some(series)),
+        Ok(stepscope_microbench::Measured::Untimed(_)) | Err(Error::Wrong(_)) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The time below which no launch of this work can be by the data sheet of a GPU, µs.
+fn floor_us(gpu: &gpus::Gpu, flops: u64, bytes: u64) -> f64 {
+    1e6 * (flops as f64 / gpu.flops_per_s).max(bytes as f64 / gpu.bytes_per_s)
+}
+
+fn median_us(series: &Series) -> Option<f64> {
+    series.median_ns().map(|ns| ns / 1e3)
+}
+
+/// Times of one launch in µs, each sample, and how they were taken.
+fn times_to_json(series: &Series) -> Value {
+    let us = |ns: f64| ns / 1e3;
+    let quartiles = series.quartiles_ns().map(|quartiles| quartiles.map(us));
+    json!({
+        "median": median_us(series),
+        "q1": quartiles.map(|[q1, _]| q1),
+        "q3": quartiles.map(|[_, q3]| q3),
+        "samples": series.times_ns().into_iter().map(us).collect::<Vec<_>>(),
+        "sm_clocks_hz": series.clocks_hz(),
+        "set_aside": series.set_aside.iter().map(|sample| us(sample.time_ns)).collect::<Vec<_>>(),
+        "l2": series.l2,
+        "launch_hidden": series.launch_hidden,
+        "stopped": series.stopped,
+    })
 }
 
 /// Copies of what a launch of the shape works on.
@@ -221,7 +296,7 @@ fn copies_of(shape: &Shape, gpu: &Gpu, l2_bytes: u64) -> Result<usize, Failure> 
     match gpu.is_emulated() {
         // Enough for the last to be another one than the first.
         true => Ok(2),
-        false => Ok(method::copies(shape.bytes(), l2_bytes, gpu.free_memory()?)),
+        false => Ok(copies(shape.bytes(), l2_bytes, gpu.free_memory()?)),
     }
 }
 
@@ -249,17 +324,13 @@ fn look_at(
     }
 }
 
-/// Lets torch measure the shapes that ours has times of, in what is left until `end`.
-fn ask_torch(rows: &mut [Row], ordinal: usize, l2_bytes: u64, end: Instant) -> Sdpa {
-    const RESERVE: Duration = Duration::from_secs(3);
-    const LEAST: Duration = Duration::from_secs(10);
-    let left = end
-        .saturating_duration_since(Instant::now())
-        .saturating_sub(RESERVE);
+/// Lets torch measure the shapes that ours has times of, in `limit`.
+fn ask_torch(rows: &mut [Row], ordinal: usize, l2_bytes: u64, limit: Duration) -> torch::Answer {
+    let left = limit.saturating_sub(RESERVE);
     if left < LEAST {
-        return Sdpa {
+        return torch::Answer {
             missing: Some("no time was left".to_owned()),
-            ..Sdpa::default()
+            ..torch::Answer::default()
         };
     }
     let shapes: Vec<&Shape> = rows.iter().map(|row| &row.shape).collect();
@@ -313,20 +384,20 @@ impl Row {
     }
 
     fn ours_us(&self) -> Option<f64> {
-        self.outcome()?.measured.as_ref()?.ours.median()
+        median_us(&self.outcome()?.measured.as_ref()?.ours)
     }
 
     /// Of the peer that this operation has.
-    fn theirs(&self) -> Option<&method::Times> {
+    fn theirs(&self) -> Option<&Series> {
         match (&self.sdpa, self.outcome()) {
-            (Some(sdpa::Row::Measured { times, .. }), _) => Some(times),
+            (Some(torch::Row::Measured { series, .. }), _) => Some(series),
             (_, Some(outcome)) => outcome.measured.as_ref()?.theirs.as_ref(),
             _ => None,
         }
     }
 
     fn theirs_us(&self) -> Option<f64> {
-        self.theirs()?.median()
+        median_us(self.theirs()?)
     }
 
     fn peer(&self) -> &'static str {
@@ -344,7 +415,7 @@ impl Row {
     /// The part of the time that the data sheet's limits leave no choice about.
     fn share_of_limit(&self, data_sheet: Option<&gpus::Gpu>) -> Option<f64> {
         let cost = self.shape.cost();
-        Some(method::floor_us(data_sheet?, cost.flops, cost.bytes()) / self.ours_us()?)
+        Some(floor_us(data_sheet?, cost.flops, cost.bytes()) / self.ours_us()?)
     }
 
     /// Not faster than the data sheet allows.
@@ -388,7 +459,7 @@ impl Row {
                 self.peer(),
                 outcome.checked.from_peer.unwrap_or_default().worst
             )),
-            (Fate::Done(_), Some(sdpa::Row::Failed(why))) => Some(format!("SDPA: {why}")),
+            (Fate::Done(_), Some(torch::Row::Failed(why))) => Some(format!("SDPA: {why}")),
             (Fate::Done(outcome), _) => outcome.note.clone(),
         }
     }
@@ -399,7 +470,7 @@ impl Row {
         let checked = outcome.map(|outcome| &outcome.checked);
         let measured = outcome.and_then(|outcome| outcome.measured.as_ref());
         let backend = match &self.sdpa {
-            Some(sdpa::Row::Measured { backend, .. }) => backend.as_deref(),
+            Some(torch::Row::Measured { backend, .. }) => backend.as_deref(),
             _ => None,
         };
         let more = json!({
@@ -423,11 +494,11 @@ impl Row {
             "flops": self.shape.cost().flops,
             "bytes": self.shape.cost().bytes(),
             "copies": self.copies,
-            "launches": measured.map(|measured| measured.launches),
-            "ours_us": measured.map(|measured| measured.ours.to_json()),
+            "launches": measured.map(|measured| measured.ours.launches_per_sample),
+            "ours_us": measured.map(|measured| times_to_json(&measured.ours)),
             "peer": self.theirs().map(|_| self.peer()),
             "peer_backend": backend,
-            "peer_us": self.theirs().map(method::Times::to_json),
+            "peer_us": self.theirs().map(times_to_json),
             "ours_by_peer": self.ratio(),
             "tflop_per_s": self.tflops(),
             "gb_per_s": self.gb_per_s(),

@@ -3,44 +3,25 @@
 //! It runs in a process of its own behind ours, so the two take no turns. Its keys and values lie one behind the other, while ours
 //! lie in pages.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use stepscope_microbench::peers::{python, torch};
 
 use super::list::{Operation, Shape};
-use super::method::Times;
-use crate::gpu_check::python;
 
 const SCRIPT: &str = include_str!("sdpa.py");
 
-/// What torch said.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub(super) struct Sdpa {
-    /// Its version, and that of the GPU it ran on.
-    pub(super) torch: Option<String>,
-    /// Why there is nothing, or not all.
-    pub(super) missing: Option<String>,
-    /// By the index of the shape.
-    pub(super) rows: BTreeMap<usize, Row>,
-}
-
-/// Of one shape.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) enum Row {
-    Measured {
-        times: Times,
-        /// What torch says that it took, where it does.
-        backend: Option<String>,
-    },
-    Failed(String),
-}
-
 /// Measures those of `shapes` that are attention.
-pub(super) fn measure(shapes: &[&Shape], ordinal: usize, l2_bytes: u64, limit: Duration) -> Sdpa {
+pub(super) fn measure(
+    shapes: &[&Shape],
+    ordinal: usize,
+    l2_bytes: u64,
+    limit: Duration,
+) -> torch::Answer {
     let asked = question(shapes, ordinal, l2_bytes, limit);
     let answer = python::ask(SCRIPT, &[], &asked.to_string(), limit);
-    understand(&answer.stdout, answer.failure)
+    torch::understand(&answer.stdout, answer.failure)
 }
 
 /// What the script is asked: it stops by itself before the limit.
@@ -60,41 +41,6 @@ fn question(shapes: &[&Shape], ordinal: usize, l2_bytes: u64, limit: Duration) -
         "l2_bytes": l2_bytes,
         "shapes": attention.collect::<Vec<_>>(),
     })
-}
-
-/// Reads the script's lines. A script that was stopped leaves those that it had printed.
-fn understand(stdout: &str, failure: Option<String>) -> Sdpa {
-    let mut sdpa = Sdpa::default();
-    let lines = stdout.lines().map(serde_json::from_str::<Value>);
-    // A torch that prints something of its own is let talk.
-    for line in lines.filter_map(Result::ok) {
-        if let Some(missing) = line["missing"].as_str() {
-            sdpa.missing = Some(missing.to_owned());
-        }
-        if let Some(torch) = line["torch"].as_str() {
-            sdpa.torch = Some(torch.to_owned());
-        }
-        let Some(id) = line["id"].as_u64() else {
-            continue;
-        };
-        let samples = line["us"].as_array().into_iter().flatten();
-        let samples: Vec<f64> = samples.filter_map(Value::as_f64).collect();
-        let row = match (samples.is_empty(), line["error"].as_str()) {
-            (false, None) => Row::Measured {
-                times: Times { samples },
-                backend: line["backend"].as_str().map(str::to_owned),
-            },
-            (_, error) => Row::Failed(error.unwrap_or("it printed no times").to_owned()),
-        };
-        sdpa.rows.insert(id as usize, row);
-    }
-    if let Some(failure) = failure {
-        sdpa.missing.get_or_insert(failure);
-    } else if sdpa.torch.is_none() {
-        sdpa.missing
-            .get_or_insert_with(|| "it says nothing".to_owned());
-    }
-    sdpa
 }
 
 #[cfg(test)]
@@ -120,33 +66,6 @@ mod tests {
                 }],
             })
         );
-    }
-
-    #[test]
-    fn lines_are_understood_and_failures_keep_what_came() {
-        let stdout = r#"{"torch": "2.11.0+cu130", "device": "NVIDIA H100 80GB HBM3"}
-some library prints this
-{"id": 3, "us": [12.5, 11.5], "launches": 80, "copies": 4, "backend": "flash"}
-{"id": 7, "error": "TypeError: unexpected keyword argument 'enable_gqa'"}
-{"id": 9}"#;
-        let sdpa = understand(stdout, Some("stopped after 20 s".to_owned()));
-        assert_eq!(sdpa.torch.as_deref(), Some("2.11.0+cu130"));
-        assert_eq!(sdpa.missing.as_deref(), Some("stopped after 20 s"));
-        let Row::Measured { times, backend } = &sdpa.rows[&3] else {
-            panic!("{sdpa:?}");
-        };
-        assert_eq!(times.median(), Some(12.0));
-        assert_eq!(backend.as_deref(), Some("flash"));
-        assert!(matches!(&sdpa.rows[&7], Row::Failed(why) if why.contains("enable_gqa")));
-        assert!(matches!(&sdpa.rows[&9], Row::Failed(why) if why.contains("no times")));
-    }
-
-    #[test]
-    fn silence_is_no_success() {
-        assert!(understand("", None).missing.is_some());
-        let missing = r#"{"missing": "this Python (/usr/bin/python3) cannot import torch: No module named 'torch'"}"#;
-        let sdpa = understand(missing, None);
-        assert!(sdpa.missing.unwrap().contains("cannot import torch"));
     }
 
     /// What the script uses of torch, without its work: every replay takes 2 ms, and head dimension 80 is refused.
@@ -211,22 +130,23 @@ sys.modules["torch"] = torch
         if answer.failure.as_ref().is_some_and(cannot_start) {
             return; // no Python: the test below says so
         }
-        let sdpa = understand(&answer.stdout, answer.failure);
+        let sdpa = torch::understand(&answer.stdout, answer.failure);
         assert_eq!(sdpa.missing, None, "{}", answer.stdout);
         assert_eq!(sdpa.torch.as_deref(), Some("2.11.0"));
         // Of 2 requests, 256 tokens, 28 and 4 heads of 128: 8.4 MB, 33 copies of which outgrow 5 times the cache.
         let copies = 33.0;
         for id in [0, 1] {
-            let Row::Measured { times, backend } = &sdpa.rows[&id] else {
+            let torch::Row::Measured { series, backend } = &sdpa.rows[&id] else {
                 panic!("{sdpa:?}");
             };
             assert_eq!(backend.as_deref(), Some("flash"));
-            assert_eq!(times.samples.len(), 30);
+            assert_eq!(series.samples.len(), 30);
             if id == 0 {
-                assert_eq!(times.median(), Some(2000.0 / copies));
+                let median = series.median_ns().unwrap();
+                assert!((median - 2e6 / copies).abs() < 1e-3, "{median}");
             }
         }
-        let Row::Failed(why) = &sdpa.rows[&2] else {
+        let torch::Row::Failed(why) = &sdpa.rows[&2] else {
             panic!("{sdpa:?}");
         };
         assert_eq!(

@@ -1,11 +1,10 @@
 use std::collections::BTreeMap;
 
-use stepscope_device::driver::DeviceBuffer;
 use stepscope_kernels::{DType, QkvLayout};
+use stepscope_microbench::Sample;
+use stepscope_profiler::Timer;
 
 use super::list::Phase;
-use super::method::Times;
-use super::timing::{Launches, measure};
 use super::*;
 
 /// The emulated device of this program; it is said where its kernels cannot be compiled.
@@ -29,16 +28,19 @@ fn layout() -> QkvLayout {
     }
 }
 
-/// The way of a GPU's rows, on a device whose times mean nothing: that there are as many as there should be.
+/// Every copy is computed and compared, and there is no time.
 #[test]
 fn a_shape_goes_the_whole_way() {
     let Some(cuda) = emulated() else { return };
     let pattern = Pattern::new(&cuda).unwrap();
+    let bench = Bench::new(&cuda).unwrap();
     let wanted = Wanted {
         cuda: &cuda,
         pattern: &pattern,
         copies: 3,
-        is_timed: true,
+        work: Work::default(),
+        bench: &bench,
+        settings: &settings(),
     };
     let gemm = gemm::gemm(&wanted, [2, 64, 128], None).unwrap();
     let requests = Requests {
@@ -51,57 +53,30 @@ fn a_shape_goes_the_whole_way() {
     let attention = attention::attention(&wanted, requests).unwrap();
     for outcome in [gemm, attention] {
         assert!(outcome.checked.difference.is_right(), "{outcome:?}");
-        let measured = outcome.measured.unwrap();
-        assert_eq!(measured.launches % 3, 0);
-        assert!((5..=30).contains(&measured.ours.samples.len()));
-        assert_eq!(measured.theirs, None);
+        assert!(outcome.checked.difference.elements > 0);
+        assert!(!outcome.checked.kernel.is_empty());
+        assert_eq!(outcome.measured, None);
     }
 }
 
 #[test]
-fn both_sides_take_turns() {
-    // Copies that take the host a while: the shorter a launch, the more of them a graph has.
-    const LEN: usize = 1 << 20;
-    let Some(cuda) = emulated() else { return };
-    let buffer = || DeviceBuffer::<u16>::new(cuda.context(), "a test", LEN).unwrap();
-    let (mut from, mut to) = (buffer(), buffer());
-    from.fill(cuda.stream(), 7).unwrap();
-    to.fill(cuda.stream(), 0).unwrap();
-    let mut asked = [Vec::new(), Vec::new()];
-    let [our_launches, their_launches] = &mut asked;
-    let weight = cuda.dummy_matrix(DType::BF16, &[[64, 64]]).unwrap();
-    let (x, mut out) = (cuda.buffer(64).unwrap(), cuda.buffer(64).unwrap());
-    let mut ours = |launches| {
-        our_launches.push(launches);
-        let graph = cuda.record(&mut || {
-            for _ in 0..launches {
-                cuda.gemm(&x, 1, &weight, None, &mut out)?;
-            }
-            Ok(())
-        })?;
-        Ok(Launches::Ours(graph))
-    };
-    let mut theirs = |launches| {
-        their_launches.push(launches);
-        let work = || {
-            for _ in 0..launches {
-                to.copy_from(cuda.stream(), 0, &from, 0..LEN)?;
-            }
-            Ok(())
-        };
-        // SAFETY: the buffers stay until the end of the test.
-        unsafe { Launches::of_peer(&cuda, work) }
-    };
-    let measured = measure(&cuda, 2, &mut ours, Some(&mut theirs)).unwrap();
-    let theirs = measured.theirs.unwrap();
-    assert_eq!(theirs.samples.len(), measured.ours.samples.len());
-    assert!(theirs.samples.len() >= 5);
-    // First one round over the copies, then as many launches on both sides.
-    assert_eq!(asked[0], [2, measured.launches]);
-    assert_eq!(asked[0], asked[1]);
-    let mut copied = vec![0; LEN];
-    to.read(cuda.stream(), 0, &mut copied).unwrap();
-    assert!(copied.iter().all(|&value| value == 0x0707));
+fn wrong_results_have_no_time_and_errors_stay_errors() {
+    let wrong = timed(Err(Error::Wrong("element 3 is NaN".to_owned())));
+    assert_eq!(wrong.unwrap(), None);
+    assert!(timed(Err(Error::Unusable("no memory".to_owned()))).is_err());
+    let untimed = stepscope_microbench::Measured::Untimed("no time");
+    assert_eq!(timed(Ok(untimed)).unwrap(), None);
+    let series = times(&[4.0]);
+    let measured = stepscope_microbench::Measured::Timed(series.clone());
+    assert_eq!(timed(Ok(measured)).unwrap(), Some(series));
+}
+
+#[test]
+fn a_data_sheet_bounds_a_launch() {
+    let h100 = gpus::find("NVIDIA H100 80GB HBM3").unwrap();
+    // 1 GB at 3350 GB/s; 989.4 GFLOP in a millisecond.
+    assert!((floor_us(h100, 1, 1_000_000_000) - 298.5).abs() < 0.1);
+    assert!((floor_us(h100, 989_400_000_000, 1) - 1000.0).abs() < 1e-6);
 }
 
 fn gemm_shape(phase: Phase, m: usize) -> Shape {
@@ -129,13 +104,16 @@ fn attention_shape() -> Shape {
     }
 }
 
-fn times(samples: &[f64]) -> Times {
-    Times {
-        samples: samples.to_vec(),
-    }
+/// Of these times in µs.
+pub(super) fn times(samples: &[f64]) -> Series {
+    let samples = samples.iter().map(|us| Sample {
+        time_ns: 1e3 * us,
+        sm_clock_hz: None,
+    });
+    Series::new(Timer::Event, 8, samples.collect())
 }
 
-fn done(worst: f64, ours: &[f64], theirs: Option<&[f64]>) -> Fate {
+pub(super) fn done(worst: f64, ours: &[f64], theirs: Option<&[f64]>) -> Fate {
     Fate::Done(Outcome {
         checked: Checked {
             kernel: "kernel".to_owned(),
@@ -149,7 +127,6 @@ fn done(worst: f64, ours: &[f64], theirs: Option<&[f64]>) -> Fate {
             }),
         },
         measured: (!ours.is_empty()).then(|| Measured {
-            launches: 8,
             ours: times(ours),
             theirs: theirs.map(times),
         }),
@@ -166,9 +143,24 @@ fn row(shape: Shape, fate: Fate) -> Row {
     }
 }
 
+/// A decode step's product of 64 rows.
+pub(super) fn product_row(model: &str, name: &'static str, fate: Fate) -> Row {
+    let shape = Shape {
+        model: model.to_owned(),
+        work: Operation::Gemm {
+            name,
+            m: 64,
+            n: 37_888,
+            k: 3584,
+        },
+        ..gemm_shape(Phase::Decode, 64)
+    };
+    row(shape, fate)
+}
+
 fn rows() -> Vec<Row> {
-    let of_torch = sdpa::Row::Measured {
-        times: times(&[4.0]),
+    let of_torch = torch::Row::Measured {
+        series: times(&[4.0]),
         backend: Some("flash".to_owned()),
     };
     vec![
@@ -208,8 +200,9 @@ fn conditions() -> Conditions {
     Conditions {
         is_emulated: false,
         cublaslt: Err("libcublasLt.so.13 is nowhere".to_owned()),
-        sdpa: Sdpa {
+        sdpa: torch::Answer {
             torch: Some("2.11.0".to_owned()),
+            triton: None,
             missing: None,
             rows: BTreeMap::new(),
         },
@@ -267,9 +260,9 @@ fn a_summary_counts_and_compares() {
         "5 of 7 shapes right; 1 not measured; time by cuBLASLt's: decode 1.00, prefill 1.00; time by SDPA's: prefill 1.50"
     );
     let without_peers = Conditions {
-        sdpa: Sdpa {
+        sdpa: torch::Answer {
             missing: Some("no torch".to_owned()),
-            ..Sdpa::default()
+            ..torch::Answer::default()
         },
         ..conditions()
     };
@@ -286,7 +279,7 @@ fn an_emulated_device_leaves_no_time() {
         is_emulated: true,
         data_sheet: None,
         copy_gb_per_s: None,
-        sdpa: Sdpa::default(),
+        sdpa: torch::Answer::default(),
         ..conditions()
     };
     let rows = [row(gemm_shape(Phase::Decode, 1), done(0.5, &[], None))];
