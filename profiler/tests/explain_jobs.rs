@@ -104,6 +104,10 @@ fn a_job_faster_than_possible_and_one_that_does_not_fit() {
         text.contains("This cannot be: NVIDIA H100 SXM needs"),
         "{text}"
     );
+    assert!(
+        !text.contains("MFU") && !text.contains("could be all"),
+        "{text}"
+    );
     let text = said(&explained(&row(500, None, 60.0), Some("t4")));
     assert!(
         text.contains("do not fit the memory of NVIDIA T4"),

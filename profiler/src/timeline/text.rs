@@ -11,6 +11,7 @@ use super::hta::HtaShares;
 use super::steps::Tie;
 use super::tables::{families, gaps, groups, kernels};
 use crate::quantity::{duration, percent};
+use crate::report::{fold_line, fold_line_under};
 
 /// Families below this part of the busy time are not named in a sentence; the table has them.
 const WORTH_SAYING: f64 = 0.02;
@@ -32,7 +33,7 @@ pub fn text(analysis: &Analysis) -> String {
     if !analysis.remarks.is_empty() {
         out.push_str("To read with care:\n");
         for remark in &analysis.remarks {
-            let _ = writeln!(out, "- {remark}");
+            let _ = writeln!(out, "{}", fold_line_under(&format!("- {remark}"), 2));
         }
     }
     out
@@ -70,7 +71,7 @@ fn which_step(index: usize) -> String {
 
 fn device_text(analysis: &Analysis, device: &DeviceAnalysis, out: &mut String) {
     if let [_, _, ..] = device.steps.as_slice() {
-        let _ = writeln!(out, "{}\n", many_steps(device));
+        let _ = writeln!(out, "{}\n", fold_line(&many_steps(device)));
         out.push_str(&groups(&grouped(&device.steps)));
     }
     if let Some((index, step)) = typical_step(device) {
@@ -78,11 +79,11 @@ fn device_text(analysis: &Analysis, device: &DeviceAnalysis, out: &mut String) {
             let _ = writeln!(out, "\n{}", which_step(index));
         }
         for sentence in step_sentences(analysis, device, step) {
-            let _ = writeln!(out, "{sentence}");
+            let _ = writeln!(out, "{}", fold_line(&sentence));
         }
     }
     for sentence in window_sentences(analysis, device) {
-        let _ = writeln!(out, "{sentence}");
+        let _ = writeln!(out, "{}", fold_line(&sentence));
     }
     if let Some(step) = typical_or_only(&device.steps) {
         let _ = writeln!(

@@ -94,6 +94,13 @@ pub struct JobFloor {
     pub mbu: f64,
 }
 
+impl JobFloor {
+    /// The least of the two, whatever a scheduler does.
+    pub fn least_s(&self) -> f64 {
+        self.overlapped_s.min(self.total_s)
+    }
+}
+
 /// A job on a GPU of the table.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct GpuFloor {
@@ -151,7 +158,12 @@ pub(super) fn explain(job: Job, model: &dyn StepModel, subject: &Subject<'_>) ->
     let floor = subject.device.zip(plan.as_ref());
     let floor = floor.map(|(device, plan)| plan.floor(&job, model, device));
     let suspects = match (subject.device, &plan) {
-        (Some(device), Some(plan)) => plan.suspects(&job, model, device),
+        // What is faster than possible was not limited by anything here.
+        (Some(device), Some(plan))
+            if floor.as_ref().is_some_and(|f| f.least_s() <= job.seconds) =>
+        {
+            plan.suspects(&job, model, device)
+        }
         _ => Vec::new(),
     };
     let on_gpus = match subject.device {
@@ -175,11 +187,8 @@ fn on_gpus(job: &Job, model: &dyn StepModel, subject: &Subject<'_>) -> Vec<GpuFl
         .map(|gpu| {
             let ceilings = Ceilings::of_gpu_for(gpu, None, subject.precision);
             let plan = Plan::new(job, model, &ceilings);
-            // The least of the two: nothing is ruled out that could be.
-            let floor_s = plan.map(|plan| {
-                let floor = plan.floor(job, model, &ceilings);
-                floor.overlapped_s.min(floor.total_s)
-            });
+            // Nothing is ruled out that could be.
+            let floor_s = plan.map(|plan| plan.floor(job, model, &ceilings).least_s());
             GpuFloor {
                 gpu: gpu.name,
                 floor_s,

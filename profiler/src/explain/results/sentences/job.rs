@@ -23,6 +23,9 @@ pub(in crate::explain::results) fn of_job(
     match (&explanation.floor, subject.device) {
         (Some(floor), Some(device)) => {
             statements.push(floors(job, floor, &device.device, subject));
+            if floor.least_s() > job.seconds {
+                return statements; // nothing that follows from it would mean anything
+            }
             statements.push(utilisation(job, floor, model.tp() * model.pp(), subject));
             statements.extend(communication(job, floor));
             statements.extend(likeliest(explanation));
@@ -119,11 +122,11 @@ fn floors(job: &Job, floor: &JobFloor, device: &str, subject: &Subject<'_>) -> S
         seconds(floor.decode_s),
         floor.decode_batch
     );
-    let text = if floor.overlapped_s.min(floor.total_s) > job.seconds {
+    let text = if floor.least_s() > job.seconds {
         format!(
             "This cannot be: {device} needs {} at least, {batching} ({made_of}), and it took {}. The GPU, the model, --tp, the data type or \
              the lengths are other ones, or prompts had a common beginning that was computed once.",
-            seconds(floor.overlapped_s.min(floor.total_s)),
+            seconds(floor.least_s()),
             seconds(job.seconds),
         )
     } else {
