@@ -1,5 +1,5 @@
 //! `stepscope report` and `stepscope gate` on records of microbenchmarks, as a person and a CI job run them.
-#![allow(clippy::unwrap_used)] // a test
+#![allow(clippy::unwrap_used, clippy::print_stdout)] // a test
 
 mod support;
 

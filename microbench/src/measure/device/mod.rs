@@ -172,10 +172,9 @@ impl<'a, 'b> Samples<'a, 'b> {
         let copies = subject.copies().max(1);
         let mut failure = None;
         let graph = Graph::capture(self.cuda.stream(), || {
-            let launches = 0..plan.launches;
-            let done: Result<(), Error> = launches
-                .map(|launch| subject.launch(copy_for(&plan, launch, [side, sides], copies)))
-                .collect();
+            let done = (0..plan.launches).try_for_each(|launch| {
+                subject.launch(copy_for(&plan, launch, [side, sides], copies))
+            });
             failure = done.err();
             Ok(())
         });
