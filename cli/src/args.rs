@@ -7,6 +7,7 @@ pub(crate) mod gate;
 pub(crate) mod gpu_check;
 pub(crate) mod kernel;
 pub(crate) mod reproduce;
+pub(crate) mod sheet;
 pub(crate) mod timers;
 
 use std::path::PathBuf;
@@ -41,6 +42,7 @@ pub(crate) enum Command {
     Doctor(Doctor),
     Emulate(Box<Emulate>),
     Conformance(Conformance),
+    Device(sheet::Sheet),
     Gate(Box<gate::Gate>),
     GpuCheck(gpu_check::GpuCheck),
     Kernel(kernel::Kernel),

@@ -162,6 +162,11 @@ impl Gpu {
         self.context.device().is_emulated()
     }
 
+    /// What the emulated device that is part of this program did since this was last asked; nothing of any other.
+    pub(crate) fn reports(&self) -> Option<Vec<LaunchReport>> {
+        self.is_ours.then(|| take_reports(self.ordinal))
+    }
+
     /// As records name it.
     pub(crate) fn name(&self) -> &'static str {
         match self.is_emulated() {

@@ -17,6 +17,7 @@ mod output;
 mod progress;
 mod reports;
 mod reproduce;
+mod sheet;
 mod timing;
 
 use std::process::ExitCode;
@@ -59,6 +60,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Trace(args) => reports::trace(&args)?,
         Command::Doctor(args) => doctor::run(&args)?,
         Command::Conformance(args) => conformance::run(&args)?,
+        Command::Device(args) => sheet::run(&args)?,
         Command::Gate(args) => return gate::run(&args),
         Command::GpuCheck(args) => gpu_check::run(&args)?,
         Command::Emulate(args) => return emulate::run(&args),

@@ -37,6 +37,7 @@ fn every_stage_works_and_leaves_its_result() {
             "doctor",
             "micro-kernels",
             "kernels",
+            "device",
             "fixtures",
             "steps smollm2-135m",
             "timers",
@@ -54,18 +55,21 @@ fn every_stage_works_and_leaves_its_result() {
     let kernels = stages[2]["result"]["cases"].as_array().unwrap();
     assert!(kernels.len() > 80, "{}", kernels.len());
     assert!(kernels.iter().all(|case| case["right"] == true));
-    let models = stages[3]["result"]["models"].as_array().unwrap();
+    let models = stages[4]["result"]["models"].as_array().unwrap();
     assert_eq!(models.len(), 6); // three, with and without graphs
+    let device = &stages[3]["result"];
+    assert_eq!(device["schema"], "stepscope.device/1");
+    assert_eq!(device["summary"], stages[3]["detail"]);
     // An emulated device has no time: its steps leave none.
-    assert_eq!(stages[4]["detail"], "");
+    assert_eq!(stages[5]["detail"], "");
     let stderr = std::fs::read_to_string(stepscope.path("gpu-check/timers.stderr")).unwrap();
     assert!(
         stderr.contains("--counters: there are none, since an emulated device has no hardware"),
         "{stderr}"
     );
-    let shapes = &stages[6]["result"];
+    let shapes = &stages[7]["result"];
     assert_eq!(shapes["timer"], "none");
-    assert_eq!(shapes["summary"], stages[6]["detail"]);
+    assert_eq!(shapes["summary"], stages[7]["detail"]);
     let rows = shapes["rows"].as_array().unwrap();
     assert_eq!(rows.len(), 28); // 3 decode batches of 6 shapes, 2 prefills of 5
     for row in rows {

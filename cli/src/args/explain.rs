@@ -33,6 +33,10 @@ pub(crate) struct Explain {
     #[arg(long, value_name = "NAME")]
     pub(crate) gpu: Option<String>,
 
+    /// Ceilings that `stepscope device --json` measured, for a record [default: device.json beside it, or the card's last sheet]
+    #[arg(long, value_name = "FILE", conflicts_with = "gpu")]
+    pub(crate) ceilings: Option<PathBuf>,
+
     /// Tensor-parallel ranks of a result [default: what it says, or 1]
     #[arg(long, visible_alias = "tp-size", value_name = "N", value_parser = positive)]
     pub(crate) tp: Option<usize>,

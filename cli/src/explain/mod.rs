@@ -14,11 +14,19 @@ use stepscope_profiler::{Record, SCHEMA};
 
 use crate::args;
 use crate::output::Failure;
+use crate::sheet::kept::add_ceilings;
 
 pub(crate) fn run(args: &args::explain::Explain) -> Result<(), Failure> {
     let gpu = args.gpu.as_deref().map(find_gpu).transpose()?;
     match kind_of(&args.input)? {
-        Input::Record => record::explain(&Record::read(&args.input)?, gpu, args),
+        Input::Record => {
+            let mut record = Record::read(&args.input)?;
+            add_ceilings(&mut record, &args.input, args.ceilings.as_deref())?;
+            record::explain(&record, gpu, args)
+        }
+        Input::Result | Input::Trace if args.ceilings.is_some() => Err(Failure::input(
+            "--ceilings is for records of this program; a result or a trace takes --gpu NAME",
+        )),
         Input::Result => result::explain(gpu, args),
         Input::Trace => trace::explain(gpu, args),
     }

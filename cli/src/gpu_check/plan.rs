@@ -43,12 +43,13 @@ const fn budget(most: u64, kept: u64) -> Budget {
 
 /// What is kept adds up to the 8 minutes that `gpu-check` takes at most, sglang included.
 const DOCTOR: Budget = budget(30, 5);
-const MICRO_KERNELS: Budget = budget(60, 15);
+const MICRO_KERNELS: Budget = budget(60, 10);
+const DEVICE: Budget = budget(60, 20);
 const KERNELS: Budget = budget(150, 25);
 const FIXTURES: Budget = budget(90, 20);
 const STEPS: Budget = budget(120, 45);
 const TIMERS: Budget = budget(60, 10);
-const SHAPES: Budget = budget(shapes::SECONDS, 60);
+const SHAPES: Budget = budget(shapes::SECONDS, 45);
 const SGLANG: Budget = budget(60, 20);
 const SGLANG_MODEL: Budget = budget(120, 60);
 
@@ -121,6 +122,11 @@ pub(super) fn plan(args: &GpuCheck) -> Vec<Planned> {
         of_ours.extend(path.into_iter().flat_map(|path| [option, path]));
     }
     let ours = |name: &'static str| [of_ours.as_slice(), &["--only", name]].concat();
+    // Beside the folders of the steps, whose records are then explained by it.
+    let sheet = args.out.join("device.json").display().to_string();
+    let of_sheet = [
+        "device", "--device", &device, "--quick", "--json", "--out", &sheet,
+    ];
     let mut stages = vec![
         stage("doctor", &["doctor", "--json"], DOCTOR),
         stage(
@@ -129,6 +135,10 @@ pub(super) fn plan(args: &GpuCheck) -> Vec<Planned> {
             MICRO_KERNELS,
         ),
         stage("kernels", &ours("kernels"), KERNELS),
+        Planned {
+            knows_its_time: true,
+            ..stage("device", &of_sheet, DEVICE)
+        },
     ];
     if fixtures.is_some() {
         stages.push(stage("fixtures", &ours("fixtures"), FIXTURES));
@@ -247,7 +257,7 @@ mod tests {
 
     #[test]
     fn stages_depend_on_what_is_there() {
-        let common = ["doctor", "micro-kernels", "kernels"];
+        let common = ["doctor", "micro-kernels", "kernels", "device"];
         let steps = [
             "steps qwen2.5-0.5b",
             "steps qwen2.5-7b",

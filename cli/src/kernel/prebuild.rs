@@ -6,9 +6,13 @@ use std::thread;
 use stepscope_device::nvrtc::{Arch, Cache, Compiler, Program};
 use stepscope_kernels::DType;
 use stepscope_kernels::cuda::catalog;
+use stepscope_microbench::sheet;
 
 use crate::args::kernel::Prebuild;
 use crate::output::{Failure, print_stderr};
+
+/// A program and an architecture.
+type Job = (Program, Arch);
 
 pub(super) fn run(args: &Prebuild) -> Result<(), Failure> {
     let mut archs = Vec::new();
@@ -24,27 +28,28 @@ pub(super) fn run(args: &Prebuild) -> Result<(), Failure> {
         archs.push(arch);
     }
     // Each kernel in each storage type, and what measuring needs.
-    let of_dtype = |dtype| catalog::families().map(move |family| family.all(dtype));
-    let programs: Vec<Program> = of_dtype(DType::BF16)
-        .chain(of_dtype(DType::F16))
-        .chain(stepscope_microbench::programs())
-        .collect();
-    let jobs: Vec<(&Program, Arch)> = archs
+    let jobs: Vec<Job> = archs
         .iter()
-        .flat_map(|&arch| programs.iter().map(move |program| (program, arch)))
+        .flat_map(|&arch| {
+            let of = |dtype| catalog::families().map(move |family| family.all(dtype));
+            let kernels = of(DType::BF16).chain(of(DType::F16));
+            let probes = sheet::programs(arch);
+            let measuring = stepscope_microbench::programs();
+            kernels.chain(measuring).chain(probes).map(move |program| (program, arch))
+        })
         .collect();
     let kept = Cache::in_folder(&args.out);
     let next = AtomicUsize::new(0);
     let work = || -> Result<(), Failure> {
         // One compiler compiles one program at a time.
         let compiler = Compiler::open().map_err(|e| Failure::Run(e.into()))?;
-        while let Some(&(program, arch)) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
+        while let Some((program, arch)) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
             let compiled = match Cache::for_this_user() {
-                Some(cache) => compiler.compile_cached(program, arch, &cache),
-                None => compiler.compile(program, arch),
+                Some(cache) => compiler.compile_cached(program, *arch, &cache),
+                None => compiler.compile(program, *arch),
             };
             let compiled = compiled.map_err(|e| Failure::Run(e.into()))?;
-            kept.prebuild(program, arch, &compiled)
+            kept.prebuild(program, *arch, &compiled)
                 .map_err(|e| Failure::Run(e.into()))?;
         }
         Ok(())

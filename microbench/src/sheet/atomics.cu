@@ -8,6 +8,7 @@ __global__ void __launch_bounds__(256) atomics(u32 *counters, u32 spacing, u32 i
     constexpr int UNROLL = 16;
     u32 *counter = counters + threadIdx.x % WARP * spacing;
     u32 one = spacing < 64 ? 1 : 0, sum = 0; // known at run time only, so that a warp's additions are not made one
+#pragma unroll 1
     for (u32 i = 0; i < iterations; i++) {
 #pragma unroll
         for (int j = 0; j < UNROLL; j++) {

@@ -77,6 +77,24 @@ impl<A: Arguments> Subject for Timed<'_, A> {
     }
 }
 
+/// `launch` with so much shared memory that no two of its blocks fit on a multiprocessor: each has one to itself.
+pub(super) fn alone<A: Arguments>(
+    cuda: &Cuda,
+    kernels: &[Kernel<A>],
+    launch: Launch,
+) -> Result<Launch, Error> {
+    let limits = &cuda.context().device().limits;
+    let mut bytes = limits.shared_bytes_per_multiprocessor / 2 + 1024;
+    for kernel in kernels {
+        let own = kernel.function().shared_bytes()?;
+        bytes = bytes.min(limits.shared_bytes_per_block_opt_in.saturating_sub(own));
+    }
+    for kernel in kernels {
+        kernel.function().allow_shared_bytes(bytes)?;
+    }
+    Ok(launch.with_shared_bytes(bytes))
+}
+
 /// Launches a kernel and waits for it.
 pub(super) fn launch<A: Arguments>(
     cuda: &Cuda,

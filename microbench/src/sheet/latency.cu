@@ -30,7 +30,7 @@ enum Cache { FIRST_LEVEL, L2 };
 
 template <Cache CACHE> __device__ __forceinline__ u64 follow(u64 at) {
     u64 next;
-    if (CACHE == FIRST_LEVEL) asm volatile("ld.global.ca.u64 %0, [%1];" : "=l"(next) : "l"(at) : "memory");
+    if (CACHE == FIRST_LEVEL) asm volatile("ld.global.u64 %0, [%1];" : "=l"(next) : "l"(at) : "memory");
     else asm volatile("ld.global.cg.u64 %0, [%1];" : "=l"(next) : "l"(at) : "memory");
     return next;
 }
@@ -39,8 +39,10 @@ template <Cache CACHE> __device__ __forceinline__ u64 follow(u64 at) {
 template <Cache CACHE, int UNROLL>
 __global__ void chase(u64 start, u32 warm, u32 iterations, u64 *last, u64 *stamps) {
     u64 at = start;
+#pragma unroll 1
     for (u32 i = 0; i < warm; i++) at = follow<CACHE>(at);
     Moment from = begins();
+#pragma unroll 1
     for (u32 i = 0; i < iterations; i++) {
 #pragma unroll
         for (int j = 0; j < UNROLL; j++) at = follow<CACHE>(at);
@@ -56,9 +58,11 @@ __global__ void chase_shared(u32 step, u32 iterations, u32 *last, u64 *stamps) {
     constexpr u32 SLOTS = 1024;
     __shared__ u32 ring[SLOTS];
     u32 base = (u32)__cvta_generic_to_shared(ring);
+#pragma unroll 1
     for (u32 i = 0; i < SLOTS; i++) ring[i] = base + 4 * ((i + step) % SLOTS);
     u32 at = base;
     Moment from = begins();
+#pragma unroll 1
     for (u32 i = 0; i < iterations; i++) {
 #pragma unroll
         for (int j = 0; j < UNROLL; j++) asm volatile("ld.volatile.shared.u32 %0, [%1];" : "=r"(at) : "r"(at) : "memory");

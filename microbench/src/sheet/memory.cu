@@ -1,13 +1,13 @@
 // Bandwidth of device memory and of the L2 cache.
 //
-// A set of `vectors` times 16 bytes is read or written whole, `passes` times. Threads side by side take vectors side by side, each
-// UNROLL of them before it needs the first:
+// A set is read in chunks of 64 KiB, which a block reads with all loads of its threads under way, UNROLL of each. Chunks are dealt to
+// the blocks in turn, `passes` times:
 //
-//     set    | block 0 | block 1 | … | block 0 | block 1 | …          one column: blockDim.x vectors
-//     pass 1 | block 1 | block 2 | … | block 1 | …                    blocks move on by one with every pass
+//     chunk | 0 | 1 | 2 | 3 | 0 | 1 | 2 | 3 | 0 …        a set of four chunks, read again and again
+//     block | 0 | 1 | 2 | 3 | 4 | 5 | … | 0 | 1 …
 //
-// so that no multiprocessor reads what it read before, and every access is for L2 (`.cg` passes by the first-level cache). What is
-// in memory tells whether all of it was read: word i is `i * FACTOR + seed`, whose sum modulo 2^32 has a closed form.
+// Every access is for L2: `.cg` passes by the first-level cache. What is in memory tells whether all of it was read: word i is
+// `i * FACTOR + seed`, whose sum modulo 2^32 has a closed form.
 #include "prelude.cuh"
 
 constexpr u32 FACTOR = 0x9E3779B1u;
@@ -26,34 +26,30 @@ __device__ __forceinline__ vec16 words_at(u64 vector, u32 seed) {
     return {first, first + FACTOR, first + 2 * FACTOR, first + 3 * FACTOR};
 }
 
+constexpr u32 THREADS = 512;
+constexpr u32 CHUNK = THREADS * UNROLL; // vectors
+
 // sums[block]: of all words that the block read, modulo 2^32.
-extern "C" __global__ void __launch_bounds__(512) read_set(const vec16 *set, u64 vectors, u32 passes, u32 *sums) {
-    u64 stride = (u64)gridDim.x * blockDim.x;
+extern "C" __global__ void __launch_bounds__(THREADS) read_set(const vec16 *set, u32 chunks, u32 passes, u32 *sums) {
     u32 sum = 0;
-    for (u32 pass = 0; pass < passes; pass++) {
-        u64 i = (u64)((blockIdx.x + pass) % gridDim.x) * blockDim.x + threadIdx.x;
-        for (; i + (UNROLL - 1) * stride < vectors; i += UNROLL * stride) {
-            vec16 v[UNROLL];
+    for (u32 turn = blockIdx.x; turn < chunks * passes; turn += gridDim.x) {
+        const vec16 *chunk = set + (u64)(turn % chunks) * CHUNK + threadIdx.x;
+        vec16 v[UNROLL];
 #pragma unroll
-            for (int j = 0; j < UNROLL; j++) v[j] = load_l2(set + i + j * stride);
+        for (int j = 0; j < UNROLL; j++) v[j] = load_l2(chunk + j * THREADS);
 #pragma unroll
-            for (int j = 0; j < UNROLL; j++) sum += v[j].x + v[j].y + v[j].z + v[j].w;
-        }
-        for (; i < vectors; i += stride) {
-            vec16 v = load_l2(set + i);
-            sum += v.x + v.y + v.z + v.w;
-        }
+        for (int j = 0; j < UNROLL; j++) sum += v[j].x + v[j].y + v[j].z + v[j].w;
     }
     sum = block_sum(sum);
     if (threadIdx.x == 0) sums[blockIdx.x] = sum;
 }
 
-extern "C" __global__ void __launch_bounds__(512) write_set(vec16 *set, u64 vectors, u32 seed) {
+extern "C" __global__ void __launch_bounds__(THREADS) write_set(vec16 *set, u64 vectors, u32 seed) {
     u64 stride = (u64)gridDim.x * blockDim.x;
     for (u64 i = (u64)blockIdx.x * blockDim.x + threadIdx.x; i < vectors; i += stride) store(set + i, words_at(i, seed));
 }
 
-extern "C" __global__ void __launch_bounds__(512) copy_set(vec16 *to, const vec16 *from, u64 vectors) {
+extern "C" __global__ void __launch_bounds__(THREADS) copy_set(vec16 *to, const vec16 *from, u64 vectors) {
     u64 stride = (u64)gridDim.x * blockDim.x;
     u64 i = (u64)blockIdx.x * blockDim.x + threadIdx.x;
     for (; i + (UNROLL - 1) * stride < vectors; i += UNROLL * stride) {

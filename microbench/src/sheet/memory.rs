@@ -12,6 +12,8 @@ use crate::{Error, L2, Work};
 
 /// Threads of a block, as `memory.cu` bounds them.
 const THREADS: u32 = 512;
+/// Bytes that a block reads with all its loads under way: eight of 16 bytes a thread.
+const CHUNK: usize = 8 * 16 * THREADS as usize;
 /// What word i holds: `i * FACTOR + SEED`.
 const FACTOR: u32 = 0x9E37_79B1;
 const SEED: u32 = 12345;
@@ -54,7 +56,7 @@ const QUICK_SETS: [usize; 7] = [
 arguments! {
     struct ReadSet {
         set: DevicePointer,
-        vectors: u64,
+        chunks: u32,
         passes: u32,
         sums: DevicePointer,
     }
@@ -162,7 +164,7 @@ impl Memory {
             launch: self.launch,
             arguments: ReadSet {
                 set: self.set.pointer(),
-                vectors: bytes as u64 / 16,
+                chunks: (bytes / CHUNK) as u32,
                 passes,
                 sums: self.sums.pointer(),
             },
@@ -225,7 +227,7 @@ impl Load {
         let memory = &self.0;
         let arguments = ReadSet {
             set: memory.set.pointer(),
-            vectors: memory.bytes() as u64 / 16,
+            chunks: (memory.bytes() / CHUNK) as u32,
             passes: 1,
             sums: memory.sums.pointer(),
         };
@@ -254,7 +256,7 @@ pub(super) fn run(context: &mut Context<'_>) {
     let l2 = probe(
         "l2_read",
         "read from L2",
-        "each launch reads a quarter of L2 again and again, every pass by other multiprocessors, past the first-level cache",
+        "each launch reads a quarter of L2 again and again, past the first-level cache",
     );
     let memory = match Memory::new(context) {
         Ok(memory) => memory,
@@ -323,7 +325,7 @@ pub(super) fn run(context: &mut Context<'_>) {
         context.rate(&mut subject, L2::Cold, 2.0 * bytes as f64)
     });
     let l2_bytes = context.cuda().context().device().limits.l2_bytes as usize;
-    let set = context.sized((l2_bytes / 4 / 65536 * 65536).min(bytes), bytes / 4);
+    let set = context.sized((l2_bytes / 4 / CHUNK * CHUNK).min(bytes), bytes / 4);
     let passes = passes(context, set);
     if set == 0 {
         context.skip(&l2, "the driver does not say how large L2 is");
@@ -345,7 +347,7 @@ fn passes(context: &Context<'_>, set: usize) -> u32 {
 /// Reads by the size of what is read again and again: the step is where L2 ends.
 fn curve(context: &mut Context<'_>, memory: &Memory) {
     let sets: Vec<usize> = match (context.is_emulated(), context.is_quick()) {
-        (true, _) => vec![16 << 10, 64 << 10],
+        (true, _) => vec![CHUNK, 2 * CHUNK],
         (false, true) => QUICK_SETS.to_vec(),
         (false, false) => SETS.to_vec(),
     };
@@ -390,7 +392,12 @@ mod tests {
     }
 
     #[test]
-    fn sets_grow() {
+    fn sets_grow_and_are_whole_chunks() {
+        assert!(
+            SETS.iter()
+                .chain(&QUICK_SETS)
+                .all(|set| set.is_multiple_of(CHUNK))
+        );
         assert!(SETS.is_sorted() && QUICK_SETS.is_sorted());
     }
 }

@@ -170,15 +170,17 @@ impl Rate {
         let mut uploaded = DeviceBuffer::new(cuda.context(), "operands", operands.words.len())?;
         uploaded.write(cuda.stream(), 0, &operands.words)?;
         let len = (blocks * threads * chains * 4) as usize;
+        let kernels = [kernel(UNROLL[0])?, kernel(UNROLL[1])?];
+        let launch = kernels::alone(cuda, &kernels, Launch::of_blocks(blocks, threads))?;
         Ok(Rate {
             element: instruction.element,
-            kernels: [kernel(UNROLL[0])?, kernel(UNROLL[1])?],
+            kernels,
             chains,
             operands,
             uploaded,
             out: DeviceBuffer::new(cuda.context(), "tiles", len)?,
             stamps: Stamps::new(cuda, blocks as usize)?,
-            launch: Launch::of_blocks(blocks, threads),
+            launch,
             iterations: context.sized(100, 1),
         })
     }

@@ -101,3 +101,25 @@ pub fn programs(arch: Arch) -> Vec<Program> {
     }
     programs
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Machines without a compiler get every program that a run loads, each under a name of its own.
+    #[test]
+    fn there_is_a_program_for_every_group_with_kernels() {
+        for (arch, count) in [("sm_80", 7), ("sm_90a", 8), ("sm_100a", 7)] {
+            let programs = programs(arch.parse().unwrap());
+            let mut names: Vec<&str> = programs.iter().map(|p| p.name.as_str()).collect();
+            assert!(
+                programs
+                    .iter()
+                    .all(|program| !program.expressions.is_empty())
+            );
+            names.sort_unstable();
+            names.dedup();
+            assert_eq!(names.len(), count, "{arch}: {names:?}");
+        }
+    }
+}

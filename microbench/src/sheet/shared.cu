@@ -13,6 +13,7 @@ __global__ void __launch_bounds__(THREADS) shared_read(u32 iterations, u32 *sums
     u32 at = (u32)__cvta_generic_to_shared(words + thread), sum = 0;
     __syncthreads();
     Moment from = begins();
+#pragma unroll 1
     for (u32 i = 0; i < iterations; i++) {
 #pragma unroll
         for (int j = 0; j < UNROLL; j++) {

@@ -78,12 +78,14 @@ impl Shared {
         let blocks = context.multiprocessors();
         let sums = DeviceBuffer::new(cuda.context(), "sums", (blocks * THREADS) as usize)?;
         let stamps = Stamps::new(cuda, blocks as usize)?;
+        let kernels = [
+            module.kernel(&expression(UNROLL[0]))?,
+            module.kernel(&expression(UNROLL[1]))?,
+        ];
+        let launch = kernels::alone(cuda, &kernels, Launch::of_blocks(blocks, THREADS))?;
         Ok(Shared {
-            kernels: [
-                module.kernel(&expression(UNROLL[0]))?,
-                module.kernel(&expression(UNROLL[1]))?,
-            ],
-            launch: Launch::of_blocks(blocks, THREADS),
+            kernels,
+            launch,
             arguments: SharedRead {
                 iterations: context.sized(100, 1),
                 sums: sums.pointer(),

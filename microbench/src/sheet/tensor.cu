@@ -34,6 +34,7 @@ __global__ void __launch_bounds__(512) mma_sync(u32 iterations, const u32 *opera
     }
     __syncthreads();
     Moment from = begins();
+#pragma unroll 1
     for (u32 i = 0; i < iterations; i++) {
 #pragma unroll
         for (int step = 0; step < UNROLL; step++) {

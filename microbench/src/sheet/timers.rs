@@ -130,7 +130,7 @@ mod tests {
 
     #[test]
     fn a_step_is_the_smallest_difference() {
-        assert_eq!(step(&[32.0, 96.0, 32.0, 64.0, 64.000_01]), Some(31.999_99));
+        assert_eq!(step(&[32.0, 96.0, 32.0, 64.0, 64.5]), Some(31.5));
         assert_eq!(step(&[1.0, 1.0]), None);
         assert_eq!(step(&[]), None);
     }

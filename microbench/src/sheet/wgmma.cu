@@ -44,6 +44,7 @@ __global__ void __launch_bounds__(2 * GROUP) wgmma(u32 iterations, const vec16 *
     asm volatile("fence.proxy.async;" ::: "memory");
     __syncthreads();
     Moment from = begins();
+#pragma unroll 1
     for (u32 i = 0; i < iterations; i++) {
         asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
 #pragma unroll

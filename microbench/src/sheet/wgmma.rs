@@ -144,15 +144,18 @@ impl<'a> Rate<'a> {
         };
         let blocks = context.sized(context.multiprocessors(), 1);
         let len = (blocks * GROUPS) as usize * ROWS * COLUMNS;
+        let kernels = [kernel(UNROLL[0])?, kernel(UNROLL[1])?];
+        let launch = Launch::of_blocks(blocks, GROUPS * GROUP as u32);
+        let launch = kernels::alone(cuda, &kernels, launch)?;
         Ok(Rate {
             instruction,
-            kernels: [kernel(UNROLL[0])?, kernel(UNROLL[1])?],
+            kernels,
             a: upload("operand A", &image(element, &a, ROWS))?,
             b: upload("operand B", &image(element, &b, COLUMNS))?,
             products,
             out: DeviceBuffer::new(cuda.context(), "sums", len)?,
             stamps: Stamps::new(cuda, blocks as usize)?,
-            launch: Launch::of_blocks(blocks, GROUPS * GROUP as u32),
+            launch,
             iterations: context.sized(20, 1),
         })
     }

@@ -309,7 +309,29 @@ fn bar(share: f64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::testing;
     use super::*;
+
+    #[test]
+    fn a_sheet_is_tables_and_bars() {
+        insta::assert_snapshot!(testing::whole().text());
+    }
+
+    /// Without times there are counts, and the text says why.
+    #[test]
+    fn a_sheet_of_an_emulated_device_has_counts() {
+        let mut sheet = testing::sheet(&[("mma_bf16", 1.0)]);
+        sheet.device = "emulated".to_owned();
+        let row = &mut sheet.rows[0];
+        (row.status, row.value, row.quartiles) = (Status::NoTime, None, None);
+        row.claims = vec![crate::device_sheet::Claim {
+            quantity: Quantity::TensorFlops,
+            claimed: 4096,
+            counted: Some(4096),
+        }];
+        sheet.summary = DeviceSheet::summarised(&sheet.rows);
+        insta::assert_snapshot!(sheet.text());
+    }
 
     #[test]
     fn bars_are_as_long_as_their_share() {

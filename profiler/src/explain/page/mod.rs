@@ -10,12 +10,15 @@ mod curves;
 mod html;
 mod limiters;
 mod roofline;
+mod sheet;
 mod steps;
 mod svg;
 mod tables;
 mod timeline;
 mod trace;
 mod trace_timeline;
+
+pub use sheet::{sheet_page, sheet_svg};
 
 use super::record::{Explanation, StepExplanation};
 use super::results;

@@ -187,6 +187,18 @@ impl Svg {
         );
     }
 
+    /// The picture as a file of its own, on paper of the style's colour.
+    pub(super) fn file(self, label: &str, style: &str) -> String {
+        let height = coordinate(self.height);
+        format!(
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{WIDTH}\" height=\"{height}\" viewBox=\"0 0 {WIDTH} {height}\" \
+             role=\"img\" aria-label=\"{}\">\n<style>\n{style}\nsvg {{ font-family: system-ui, sans-serif; }} svg .title {{ font-size: \
+             16px; font-weight: 600; }}</style>\n<rect width=\"100%\" height=\"100%\" style=\"fill: var(--paper)\"/>\n{}</svg>\n",
+            escape(label),
+            self.body
+        )
+    }
+
     /// The picture; `label` says what it shows to who cannot see it.
     pub(super) fn finish(self, label: &str) -> String {
         format!(
