@@ -131,7 +131,12 @@ fn panel(svg: &mut Svg, top: f64, curve: &[&Row], sheet: &DeviceSheet) -> Option
         let at = x.at(l2);
         svg.line("curve floor curve-3", [at, plot_top], [at, plot_bottom]);
         let label = format!("L2, {}", binary_bytes(l2));
-        svg.text("label", [at + 5.0, plot_bottom - 8.0], Anchor::Start, &label);
+        svg.text(
+            "label",
+            [at + 5.0, plot_bottom - 8.0],
+            Anchor::Start,
+            &label,
+        );
     }
     let line: Vec<[f64; 2]> = points
         .iter()
