@@ -35,7 +35,10 @@ pub(super) fn run(args: &Prebuild) -> Result<(), Failure> {
             let kernels = of(DType::BF16).chain(of(DType::F16));
             let probes = sheet::programs(arch);
             let measuring = stepscope_microbench::programs();
-            kernels.chain(measuring).chain(probes).map(move |program| (program, arch))
+            kernels
+                .chain(measuring)
+                .chain(probes)
+                .map(move |program| (program, arch))
         })
         .collect();
     let kept = Cache::in_folder(&args.out);
