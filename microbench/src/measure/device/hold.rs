@@ -10,8 +10,8 @@ use stepscope_kernels::cuda::Cuda;
 
 use crate::Error;
 
-/// After so long a held stream goes on by itself. Queueing a sample takes a few dozen microseconds; a host that is stopped for longer
-/// costs that sample, and a launch that waits for the device costs no more than this.
+/// After so long a held stream goes on by itself. Queueing a sample is half a dozen calls of the driver; a host that is stopped for
+/// longer costs that sample, and a launch that waits for the device costs no more than this.
 const TIMEOUT: Duration = Duration::from_secs(1);
 
 arguments! {

@@ -8,7 +8,7 @@
 typedef unsigned int u32;
 typedef unsigned long long u64;
 
-// The device's clock in nanoseconds, which is the same on all multiprocessors. Its step is not documented; an H100's is 32 ns or more.
+// The device's clock in nanoseconds, which is the same on all multiprocessors. Its step is not documented.
 __device__ __forceinline__ u64 global_timer() {
     u64 time;
     asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(time));
