@@ -221,6 +221,10 @@ impl Gpu {
         if self.is_emulated() {
             return Ok(instruments);
         }
+        // Before kernels are recorded: CUPTI is asked what it can count while it does nothing else.
+        let counters = work.counters();
+        let counters = counters.map(|metrics| timing::counters(metrics, &self.context));
+        let counters = counters.transpose()?;
         let choice = work.timer().unwrap_or(TimerChoice::Events);
         let (clock, mut timing) = timing::choose(choice, cuda.stream())?;
         instruments.clock = clock;
@@ -244,8 +248,8 @@ impl Gpu {
             let clock = Box::new(EventClock::new(cuda.stream()));
             instruments.replay_clock = Some(clock as Box<dyn DeviceClock>);
         }
-        if let Some(metrics) = work.counters() {
-            match timing::counters(metrics, &self.context)? {
+        if let Some(counters) = counters {
+            match counters {
                 Ok(counters) => {
                     let passes = match counters.passes() {
                         1 => "in one pass".to_owned(),
