@@ -171,6 +171,12 @@ impl Cupti {
         self.number
     }
 
+    /// The name of every function that is called, with whether the library has it.
+    #[cfg(test)]
+    pub(super) fn functions(&self) -> Vec<(&'static str, bool)> {
+        self.functions.functions()
+    }
+
     fn check(&self, function: &'static str, status: u32) -> Result<(), Error> {
         Err(status::refused(function, status))
     }

@@ -175,7 +175,10 @@ impl<'a> Host<'a> {
 
     /// The values of `metrics` in a range of what was counted: what `image` holds after the device's data was decoded into it. One
     /// that was not counted is not a number.
-    pub(super) fn evaluate(
+    ///
+    /// # Safety
+    /// The range profiler made `image`, and has so many ranges in it: CUPTI 12.9 crashes over bytes that are none of its own.
+    pub(super) unsafe fn evaluate(
         &self,
         image: &[u8],
         range: usize,
@@ -195,7 +198,7 @@ impl<'a> Host<'a> {
             pMetricValues: values.as_mut_ptr(),
         };
         // SAFETY: the parameters are CUPTI's struct and say how long they are; there is a value for each of the names, and they and
-        // the image live through the call.
+        // the image live through the call. What is in the image is the caller's promise.
         unsafe {
             self.cupti
                 .cuptiProfilerHostEvaluateToGpuValues(&raw mut parameters)?

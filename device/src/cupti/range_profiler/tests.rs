@@ -219,15 +219,31 @@ fn a_count_that_nobody_finishes_is_undone() {
     );
 }
 
-#[test]
-fn an_emulated_device_has_no_counters_of_nvidias() {
+/// The CUPTI that `cargo xtask cuda` brings, where it did.
+fn brought() -> Option<Arc<Cupti>> {
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../target/cuda/nvidia/cuda_cupti/lib/libcupti.so.12");
     if !path.is_file() {
         println!("skipped: `cargo xtask cuda` has not brought CUPTI");
-        return;
+        return None;
     }
-    let cupti = Cupti::open_at(&path).unwrap();
+    Some(Cupti::open_at(&path).unwrap())
+}
+
+#[test]
+fn nvidias_library_has_every_function_under_its_name() {
+    let Some(cupti) = brought() else { return };
+    let missing: Vec<&str> = cupti
+        .functions()
+        .into_iter()
+        .filter_map(|(name, is_there)| (!is_there).then_some(name))
+        .collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
+#[test]
+fn an_emulated_device_has_no_counters_of_nvidias() {
+    let Some(cupti) = brought() else { return };
     let error = RangeProfiler::plan(&cupti, &context(), &METRICS).unwrap_err();
     assert_eq!(error.kind(), Kind::NoDevice);
     assert!(
