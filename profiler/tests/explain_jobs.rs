@@ -4,6 +4,7 @@
 mod support;
 
 use proptest::prelude::*;
+use stepscope_profiler::activity::Grade;
 use stepscope_profiler::explain::page::results_page;
 use stepscope_profiler::explain::results::{Explanation, JobFloor, Subject, explain};
 use stepscope_profiler::explain::{Ceilings, Precision};
@@ -107,6 +108,17 @@ fn a_job_faster_than_possible_and_one_that_does_not_fit() {
     assert!(
         !text.contains("MFU") && !text.contains("could be all"),
         "{text}"
+    );
+    assert_eq!(
+        explained(&row(500, None, 0.5), Some("h100-sxm"))
+            .trust
+            .grade,
+        Grade::Unusable
+    );
+    let slow = explained(&row(500, None, 60.0), Some("h100-sxm"));
+    assert_eq!(
+        slow.trust.reasons,
+        ["how requests were batched is not known"]
     );
     let text = said(&explained(&row(500, None, 60.0), Some("t4")));
     assert!(

@@ -275,6 +275,7 @@ fn the_page_of_a_trace() {
         &[
             "<h1>sglang-qwen3-8b-decode.json.gz, explained</h1>",
             "<h2>What it says</h2>",
+            "Trust: ",
             "One decode step of 32 requests by sglang on AMD Instinct MI300X",
             "<h2>Steps</h2>",
             "94 % busy",

@@ -7,6 +7,7 @@ use std::io::{Read, Write};
 use std::path::Path;
 
 use rusqlite::Connection;
+use stepscope_profiler::explain::page::trace_page;
 use stepscope_profiler::timeline::{
     self, Analysis, Cause, Family, Format, Kind, Spelling, Tie, Trace, from_json,
 };
@@ -284,7 +285,10 @@ fn many_steps_by_kind_and_batch() {
         "{text}"
     );
     assert!(text.contains("Step 6, of median length"), "{text}");
-    assert!(text.starts_with("10 steps by sglang"), "{text}");
+    assert!(
+        text.starts_with("Trust: good.\n\n10 steps by sglang"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -627,6 +631,9 @@ fn mutated_traces_do_not_panic() {
             let analysis = timeline::analyse(&trace);
             assert!(!timeline::text(&analysis).is_empty() || analysis.devices.is_empty());
             assert!(serde_json::from_str::<serde_json::Value>(&timeline::json(&analysis)).is_ok());
+            if read % 8 == 0 {
+                assert!(trace_page(&trace, &analysis, None).ends_with("</html>\n"));
+            }
             for step in analysis.devices.iter().flat_map(|device| &device.steps) {
                 assert_eq!(step.busy_ns + step.others_ns + step.idle_ns, step.span_ns);
             }
@@ -650,7 +657,9 @@ fn mutated_exports_do_not_panic() {
         }
         std::fs::write(&path, &bytes).unwrap();
         if let Ok(trace) = timeline::read(&path) {
-            let _ = timeline::text(&timeline::analyse(&trace));
+            let analysis = timeline::analyse(&trace);
+            let _ = timeline::text(&analysis);
+            let _ = trace_page(&trace, &analysis, None);
         }
     }
 }

@@ -12,7 +12,8 @@ use super::hta::{self, HtaShares};
 use super::intervals::{Union, by_set, shared};
 use super::layers::{self, Layers};
 use super::steps::{self, Steps, Tie};
-use super::{names, remarks};
+use super::{names, remarks, trust};
+use crate::activity::{Grade, Trust};
 
 /// As many kernel names as a step lists.
 const TOP_KERNELS: usize = 8;
@@ -30,6 +31,8 @@ pub struct Analysis {
     pub holistic_trace_analysis: Option<HtaShares>,
     /// What was wrong with the file.
     pub damage: Damage,
+    /// How far what is said can be believed.
+    pub trust: Trust,
     /// What the trace cannot say, and what to read with care; one sentence or two each.
     pub remarks: Vec<String>,
 }
@@ -205,8 +208,13 @@ pub fn analyse(trace: &Trace) -> Analysis {
         devices,
         holistic_trace_analysis: hta::shares(trace),
         damage: trace.damage.clone(),
+        trust: Trust {
+            grade: Grade::Good,
+            reasons: Vec::new(),
+        },
         remarks: Vec::new(),
     };
+    analysis.trust = trust::of(&analysis, trace, &steps);
     analysis.remarks = remarks::of(&analysis, trace, &steps);
     analysis
 }

@@ -42,6 +42,7 @@ mod remarks;
 mod steps;
 mod tables;
 mod text;
+mod trust;
 mod values;
 
 use std::path::Path;

@@ -11,7 +11,7 @@ use super::hta::HtaShares;
 use super::steps::Tie;
 use super::tables::{families, gaps, groups, kernels};
 use crate::quantity::{duration, percent};
-use crate::report::{fold_line, fold_line_under};
+use crate::report::{fold_line, fold_line_under, verdict};
 
 /// Families below this part of the busy time are not named in a sentence; the table has them.
 const WORTH_SAYING: f64 = 0.02;
@@ -20,7 +20,7 @@ const IN_SENTENCE: usize = 6;
 
 /// The whole analysis, with a line feed at its end.
 pub fn text(analysis: &Analysis) -> String {
-    let mut out = String::new();
+    let mut out = verdict(&analysis.trust) + "\n\n";
     let several = analysis.devices.len() > 1;
     for device in &analysis.devices {
         if several {

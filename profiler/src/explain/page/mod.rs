@@ -84,7 +84,7 @@ pub fn results_page(explanation: &results::Explanation, title: &str, subtitle: &
     page.section(
         "summary",
         "What it comes to",
-        statements(&explanation.summary),
+        html::trust(&explanation.trust) + &statements(&explanation.summary),
     );
     let kinds = [
         ("prefill", "Prefill", &explanation.prefill),

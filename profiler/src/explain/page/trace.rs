@@ -1,6 +1,6 @@
 //! A trace of another profiler as a page: what is said of it, its steps, families, and the step of median length by time.
 
-use super::html::{Page, Table, folded};
+use super::html::{self, Page, Table, folded};
 use super::roofline::{self, Lines};
 use super::svg::{self, Anchor, Scale, Svg, WIDTH, swatch};
 use super::trace_timeline::timelines;
@@ -48,15 +48,16 @@ pub fn trace_page(trace: &Trace, analysis: &Analysis, roofs: Option<&Roofs>) -> 
     page.section(
         "says",
         "What it says",
-        per_device(&|device| {
-            let sentences = timeline::sentences(analysis, device);
-            Some(
-                sentences
-                    .iter()
-                    .map(|s| format!("<p>{}</p>\n", svg::escape(s)))
-                    .collect(),
-            )
-        }),
+        html::trust(&analysis.trust)
+            + &per_device(&|device| {
+                let sentences = timeline::sentences(analysis, device);
+                Some(
+                    sentences
+                        .iter()
+                        .map(|s| format!("<p>{}</p>\n", svg::escape(s)))
+                        .collect(),
+                )
+            }),
     );
     page.section("steps", "Steps", per_device(&|device| steps(device)));
     page.section(

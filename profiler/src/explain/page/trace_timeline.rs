@@ -78,7 +78,7 @@ fn lanes(step: &StepAnalysis, drawing: &Drawing, [from, to]: [u64; 2], has_label
     let has_calls = drawing
         .calls
         .iter()
-        .any(|call| call.start_ns + call.duration_ns as i64 > from as i64);
+        .any(|call| i128::from(call.start_ns) + i128::from(call.duration_ns) > i128::from(from));
     let above = if has_labels {
         LABELS as f64 * 15.0
     } else {
@@ -98,7 +98,8 @@ fn lanes(step: &StepAnalysis, drawing: &Drawing, [from, to]: [u64; 2], has_label
         };
         lane_title(&mut svg, top, &title);
         let own = drawing.activities.iter().filter(|a| a.stream == *stream);
-        let inside = own.filter(|a| a.start_ns < to && a.start_ns + a.duration_ns > from);
+        let inside =
+            own.filter(|a| a.start_ns < to && a.start_ns.saturating_add(a.duration_ns) > from);
         let boxes = inside.map(|a| {
             let ends = [
                 at(a.start_ns.into()),
@@ -154,7 +155,7 @@ fn lanes(step: &StepAnalysis, drawing: &Drawing, [from, to]: [u64; 2], has_label
                     [at(call.start_ns.into()), at(end)],
                     class,
                     told,
-                    end > i128::from(from) && call.start_ns < to as i64,
+                    end > i128::from(from) && i128::from(call.start_ns) < i128::from(to),
                 )
             })
             .filter(|call| call.3)

@@ -3,6 +3,7 @@
 mod job;
 mod sentences;
 mod text;
+mod trust;
 
 use serde::Serialize;
 
@@ -15,6 +16,7 @@ use super::observation::{Observation, Observations};
 use super::precision::Precision;
 use super::statement::Statement;
 use super::step_work::{StepModel, StepWork};
+use crate::activity::{Grade, Trust};
 use crate::recorder::StepKind;
 use crate::results::ResultRow;
 
@@ -52,6 +54,8 @@ impl std::fmt::Debug for Subject<'_> {
 /// An explained result.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Explanation {
+    /// How far it can be believed.
+    pub trust: Trust,
     /// What it comes to, the first thing to read.
     pub summary: Vec<Statement>,
     /// Prefill steps, when there are any.
@@ -127,6 +131,10 @@ pub fn explain(subject: &Subject<'_>) -> Explanation {
         jobs.map(|job| job::explain(job, model, subject)).collect()
     });
     let mut explanation = Explanation {
+        trust: Trust {
+            grade: Grade::Good,
+            reasons: Vec::new(),
+        },
         summary: Vec::new(),
         prefill,
         decode,
@@ -134,6 +142,7 @@ pub fn explain(subject: &Subject<'_>) -> Explanation {
         candidates,
         remarks: Vec::new(),
     };
+    explanation.trust = trust::of(&explanation, subject);
     explanation.summary = sentences::summary(&explanation, subject, &devices);
     explanation.remarks = sentences::remarks(&explanation, subject);
     explanation

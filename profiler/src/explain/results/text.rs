@@ -4,12 +4,13 @@ use super::{Explanation, JobExplanation, StepsExplanation};
 use crate::explain::candidates::Candidate;
 use crate::explain::limiters::Suspect;
 use crate::quantity::{self, percent, significant};
-use crate::report::{Table, heading, none};
+use crate::report::{Table, heading, none, verdict};
 
 impl Explanation {
     /// The whole explanation. `why` puts the figures under each sentence.
     pub fn text(&self, why: bool) -> String {
-        let mut sections: Vec<String> = self.summary.iter().map(|s| s.render(why)).collect();
+        let mut sections = vec![verdict(&self.trust)];
+        sections.extend(self.summary.iter().map(|s| s.render(why)));
         for steps in [&self.prefill, &self.decode].into_iter().flatten() {
             sections.push(heading(steps.kind.title()));
             sections.extend(steps.statements.iter().map(|s| s.render(why)));
