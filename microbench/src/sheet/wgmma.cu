@@ -1,7 +1,7 @@
 // Rates of the tensor cores by `wgmma` (sm_90a): a warpgroup multiplies 64 x 256 of K, both operands in shared memory.
 //
-// A has 64 rows of 128 bytes, B has 256 columns of 128 bytes, each with 128-byte swizzle: 16 bytes number c of a row r lie at c ^ (r % 8). Four instructions along K
-// go through the 128 bytes (16 elements of 16 bits each, or 32 of 8 bits), and then begin anew.
+// A has 64 rows of 128 bytes, B has 256 columns of 128 bytes, each with 128-byte swizzle: 16 bytes number c of a row r lie at
+// c ^ (r % 8). Four instructions along K go through the 128 bytes (16 elements of 16 bits each, or 32 of 8 bits), and then begin anew.
 #include "prelude.cuh"
 
 constexpr u32 ROWS = 64, COLUMNS = 256, BYTES = 128, GROUP = 128;
