@@ -6,9 +6,11 @@ pub(crate) mod explain;
 pub(crate) mod gate;
 pub(crate) mod gpu_check;
 pub(crate) mod kernel;
+pub(crate) mod lab;
 pub(crate) mod reproduce;
 pub(crate) mod sheet;
 pub(crate) mod timers;
+pub(crate) mod tune;
 
 use std::path::PathBuf;
 
@@ -46,6 +48,8 @@ pub(crate) enum Command {
     Gate(Box<gate::Gate>),
     GpuCheck(gpu_check::GpuCheck),
     Kernel(kernel::Kernel),
+    Lab(Box<lab::Lab>),
+    Tune(tune::Tune),
     /// Print a completion script for a shell
     ///
     /// For bash: stepscope completions bash > ~/.local/share/bash-completion/completions/stepscope

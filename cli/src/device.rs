@@ -18,7 +18,7 @@ use crate::args::timers::TimerChoice;
 use crate::args::{Check, Device, ModelArgs};
 use crate::output::{Failure, print_stderr};
 use crate::progress::Bar;
-use crate::{emulate, timing};
+use crate::{emulate, timing, tune};
 
 /// A device with memory and a driver of its own.
 #[derive(Debug)]
@@ -131,6 +131,46 @@ impl Gpu {
         }
     }
 
+    /// The device for work on kernels: a GPU where there is one, or the emulated device as one of `capability`, with every check on.
+    pub(crate) fn for_kernels(device: Device, capability: (u32, u32)) -> Result<Gpu, Failure> {
+        let gpu = match device {
+            Device::Cpu => {
+                return Err(Failure::input(
+                    "--device cpu runs no CUDA kernels; use cuda or emulated",
+                ));
+            }
+            Device::Auto => first_gpu()?,
+            Device::Cuda { ordinal } => Some(Gpu::open(ordinal)?),
+            Device::Emulated => None,
+        };
+        match gpu {
+            Some(gpu) => Ok(gpu),
+            None => {
+                let configuration = Configuration {
+                    compute_capability: capability,
+                    checks: stepscope_emulator::check::Checks::ALL,
+                    keep_reports: true,
+                    ..Configuration::default()
+                };
+                configure(configuration).map_err(Failure::run)?;
+                Gpu::new(emulated_driver().map_err(run)?, 0, true).map_err(run)
+            }
+        }
+    }
+
+    /// What the launches since the last call did, on the emulated device of this program; nothing on any other.
+    pub(crate) fn take_reports(&self) -> Vec<LaunchReport> {
+        match self.is_ours {
+            true => take_reports(self.ordinal),
+            false => Vec::new(),
+        }
+    }
+
+    /// The device itself.
+    pub(crate) fn device(&self) -> &stepscope_device::driver::Device {
+        self.context.device()
+    }
+
     fn open(ordinal: usize) -> Result<Gpu, Failure> {
         let driver = Driver::open().map_err(run)?;
         Gpu::new(driver, ordinal, false).map_err(run)
@@ -190,6 +230,7 @@ impl Gpu {
             )));
         }
         let cuda = self.cuda(model.dtype)?;
+        tune::apply(&cuda)?;
         let ordinal = self.ordinal;
         let instruments = Instruments {
             progress: bar,

@@ -11,6 +11,7 @@ mod gate;
 mod generate;
 mod gpu_check;
 mod kernel;
+mod lab;
 mod model;
 mod one_batch;
 mod output;
@@ -19,6 +20,7 @@ mod reports;
 mod reproduce;
 mod sheet;
 mod timing;
+mod tune;
 
 use std::process::ExitCode;
 
@@ -65,6 +67,8 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::GpuCheck(args) => gpu_check::run(&args)?,
         Command::Emulate(args) => return emulate::run(&args),
         Command::Kernel(args) => return kernel::run(&args.action),
+        Command::Lab(args) => return lab::run(&args),
+        Command::Tune(args) => return tune::run(&args),
         Command::Completions { shell } => completions(shell)?,
     }
     Ok(ExitCode::SUCCESS)

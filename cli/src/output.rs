@@ -65,7 +65,10 @@ impl From<stepscope_kernels::Error> for Failure {
 
 impl From<stepscope_microbench::Error> for Failure {
     fn from(error: stepscope_microbench::Error) -> Failure {
-        Failure::Run(error.into())
+        match error {
+            stepscope_microbench::Error::Unusable(_) => Failure::Input(error.into()),
+            _ => Failure::Run(error.into()),
+        }
     }
 }
 

@@ -243,6 +243,11 @@ impl<B: Backend> Runner<B> {
         has_graphs.then_some(self.graphs.is_some())
     }
 
+    /// The table of tuned kernels that the device uses, where it uses one.
+    pub fn tuning(&self) -> Option<stepscope_kernels::TuningSource> {
+        self.forward.backend.tuning_source()
+    }
+
     /// Gives back all rows and pages. A batch that still runs must not be used any more.
     pub fn clear(&mut self) {
         self.token_pool.clear();

@@ -66,7 +66,7 @@ pub use measured::{CountSource, CountedOperation, CountedStep, KernelCounters};
 pub use record::{
     BandwidthRoof, Cpu, Environment, Gpu, Memory, ModelInfo, Operation, OperationTotal, PhaseTime,
     PhaseTotal, Point, Program, Record, RecordingCost, Repetition, Roofs, Run, SCHEMA, Sampling,
-    Skipped, Step, StepTotal, Timing,
+    Skipped, Step, StepTotal, Timing, Tuning,
 };
 pub use recorder::{Choice, Level, Phase, Recorder, StepKind, Timer, Work};
 pub use replays::{ReplayedOperation, time_replays};

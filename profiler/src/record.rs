@@ -228,9 +228,23 @@ pub struct Run {
     pub sampling: Sampling,
     /// Whether decode steps replayed a CUDA graph; absent on devices without graphs.
     pub cuda_graph: Option<bool>,
+    /// The table of tuned kernels that took the choosers' place; absent where none did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tuning: Option<Tuning>,
     /// Seconds to load the weights.
     #[serde(deserialize_with = "number")]
     pub load_s: f64,
+}
+
+/// A table of kernels that were measured to be the fastest, as `stepscope tune` writes it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tuning {
+    /// The file.
+    pub file: String,
+    /// The hash of its bytes.
+    pub sha256: String,
+    /// Shapes that it has.
+    pub shapes: usize,
 }
 
 /// The model of a run.

@@ -174,8 +174,14 @@ fn device_line(record: &Record) -> String {
         Some(false) => "; no CUDA graphs",
         None => "",
     };
+    let tuned = run.tuning.as_ref().map_or(String::new(), |tuning| {
+        format!(
+            "; tuned kernels for {} shapes from {}",
+            tuning.shapes, tuning.file
+        )
+    });
     format!(
-        "device   {}: {}, compute capability {major}.{minor}, {} multiprocessors, {}, driver for CUDA {}, NVRTC {}; host {}{graphs}",
+        "device   {}: {}, compute capability {major}.{minor}, {} multiprocessors, {}, driver for CUDA {}, NVRTC {}; host {}{graphs}{tuned}",
         run.device,
         gpu.name,
         gpu.multiprocessors,

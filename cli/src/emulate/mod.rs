@@ -24,6 +24,7 @@ use kernel::Loaded;
 pub(crate) use kernel::short_name;
 use machine::Machine;
 use sources::Sources;
+pub(crate) use sources::{from_here, source_line};
 
 use crate::args::{self, Check};
 use crate::output::{Failure, write_stdout};

@@ -72,3 +72,10 @@ pub(crate) fn from_here(text: &str) -> String {
         _ => text.to_owned(),
     }
 }
+
+/// A line of a file that can be read, without the space around it.
+pub(crate) fn source_line(file: &str, line: u32) -> Option<String> {
+    let text = std::fs::read_to_string(file).ok()?;
+    let line = text.lines().nth((line as usize).checked_sub(1)?)?.trim();
+    (!line.is_empty()).then(|| line.to_owned())
+}

@@ -64,6 +64,11 @@ pub fn new_record<B: Backend>(
                 seed: sampling.seed,
             },
             cuda_graph: runner.cuda_graph(),
+            tuning: runner.tuning().map(|source| stepscope_profiler::Tuning {
+                file: source.file,
+                sha256: source.sha256,
+                shapes: source.shapes,
+            }),
             load_s: place.load_s,
         },
         memory: Memory {

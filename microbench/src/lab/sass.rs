@@ -93,6 +93,7 @@ impl Class {
                 Class::Branch
             }
             _ if plain.starts_with('I')
+                || plain.starts_with("VI")
                 || plain.starts_with("LOP")
                 || plain.starts_with("SH")
                 || plain.starts_with("LEA")
@@ -187,6 +188,7 @@ mod tests {
         check("MUFU", Class::Special);
         check("IMAD", Class::Integer);
         check("UIADD3", Class::Integer);
+        check("VIADD", Class::Integer);
         check("ULDC", Class::Constant);
         check("UMOV", Class::Move);
         check("LDG", Class::Global);

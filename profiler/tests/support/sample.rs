@@ -87,6 +87,7 @@ pub fn record(layers: u32) -> Record {
                 seed: 42,
             },
             cuda_graph: None,
+            tuning: None,
             load_s: 0.31,
         },
         memory: Memory {
