@@ -30,12 +30,15 @@ pub enum Tuned {
     },
 }
 
+/// Heads, key and value heads, elements of a head; and requests.
+type Batch = ([usize; 3], usize);
+
 /// A table of them, understood.
 #[derive(Debug, Default)]
 pub struct Tuning {
     gemm: HashMap<[usize; 3], gemm::GpuPlan>,
-    /// By heads and requests: positions and ranges, ascending by positions.
-    decode: HashMap<([usize; 3], usize), Vec<(usize, usize)>>,
+    /// Positions and ranges, ascending by positions.
+    decode: HashMap<Batch, Vec<(usize, usize)>>,
     entries: usize,
     source: Option<TuningSource>,
 }

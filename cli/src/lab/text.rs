@@ -142,7 +142,7 @@ fn table(group: Group, mine: &Side, other: Option<&Side>) -> Option<String> {
 fn change(mine: Option<f64>, other: Option<f64>) -> String {
     match (mine, other) {
         (Some(mine), Some(other)) if mine == other => String::new(),
-        (Some(mine), Some(other)) if other == 0.0 => format!("+{}", mine),
+        (Some(mine), Some(0.0)) => format!("+{mine}"),
         (Some(mine), Some(other)) if mine / other >= 10.0 => format!("× {:.1}", mine / other),
         (Some(mine), Some(other)) => format!("{:+.1} %", 100.0 * (mine / other - 1.0)),
         _ => String::new(),

@@ -206,7 +206,7 @@ mod tests {
     fn a_difference_is_a_diff() {
         let base = function("LDG.E R0, [R2]\nFADD R0, R0, R1\nEXIT");
         let head = function("LDG.E.128 R0, [R2]\nFADD R0, R0, R1\nEXIT");
-        let diff = diff(("base", &[base.clone()]), ("head", &[head]));
+        let diff = diff(("base", std::slice::from_ref(&base)), ("head", &[head]));
         assert!(diff.starts_with("--- base\n+++ head\n"), "{diff}");
         let changed: Vec<&str> = diff
             .lines()

@@ -118,6 +118,6 @@ pub fn copies_for_cold_cache(cuda: &Cuda, case: &Case) -> usize {
         return 1;
     }
     let bytes = case.work().bytes.max(1);
-    let wanted = (3 * u64::from(device.limits.l2_bytes)).div_ceil(bytes);
+    let wanted = (3 * device.limits.l2_bytes).div_ceil(bytes);
     wanted.clamp(1, 64) as usize
 }

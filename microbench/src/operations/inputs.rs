@@ -20,12 +20,15 @@ enum Distribution {
     Logits,
 }
 
+/// Which of a case's inputs, how many numbers, and how they are distributed.
+type Key = (u64, usize, Distribution);
+
 /// Inputs of one case. Those of several copies are made once.
 #[derive(Debug)]
 pub(super) struct Inputs {
     seed: u64,
     dtype: DType,
-    made: RefCell<HashMap<(u64, usize, Distribution), Rc<Vec<f32>>>>,
+    made: RefCell<HashMap<Key, Rc<Vec<f32>>>>,
 }
 
 impl Inputs {

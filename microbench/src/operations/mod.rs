@@ -63,9 +63,12 @@ pub struct Operation {
     /// Roundings of a typical result that happen on the way, beside that of the result itself; none where results are whole
     /// numbers, which must be equal.
     roundings: Option<f64>,
-    on_cuda: fn(&Cuda, &Shape, &Inputs) -> Result<Box<dyn OnCuda>, stepscope_kernels::Error>,
-    on_cpu: fn(&Cpu, &Shape, &Inputs) -> Result<Box<dyn Problem<Cpu>>, stepscope_kernels::Error>,
+    on_cuda: fn(&Cuda, &Shape, &Inputs) -> Made<dyn OnCuda>,
+    on_cpu: fn(&Cpu, &Shape, &Inputs) -> Made<dyn Problem<Cpu>>,
 }
+
+/// An operation at a shape, on a device that had memory for it.
+type Made<P> = Result<Box<P>, stepscope_kernels::Error>;
 
 /// An argument of a kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
