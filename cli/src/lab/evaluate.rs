@@ -83,7 +83,8 @@ impl Side {
             let registers = Some(kernel.report.registers);
             kernel.occupancy = occupancy((major, minor), threads, registers, shared);
         }
-        let findings = reports.iter().flat_map(findings).collect();
+        let findings = reports.iter().flat_map(|report| findings(report, name));
+        let findings = findings.collect();
         let counters = (!reports.is_empty()).then(|| {
             let all = reports.iter().map(|report| report.report.counters);
             all.fold(Counters::default(), sum)
@@ -306,14 +307,24 @@ fn sum(a: Counters, b: Counters) -> Counters {
     )
 }
 
-/// What is wrong with a launch, by source line; notes are not.
-fn findings(report: &LaunchReport) -> Vec<String> {
+/// What is wrong with a launch, by source line; notes are not. Code out of the cache has the name that its file had where it was
+/// compiled: in the folder of somebody's copy, perhaps.
+fn findings(report: &LaunchReport, path: &str) -> Vec<String> {
+    let within = format!("/{path}");
+    let shown = |file: &str| match file.ends_with(&within) {
+        true => path.to_owned(),
+        false => from_here(file),
+    };
     let findings = report.report.findings.iter();
     findings
         .filter(|finding| finding.severity < Severity::Note)
         .map(|finding| {
-            let text = from_here(&finding.to_string());
-            match source_line(&finding.party.file, finding.party.line) {
+            let mut text = finding.to_string();
+            let parties = std::iter::once(&finding.party).chain(&finding.other);
+            for party in parties {
+                text = text.replace(&party.file, &shown(&party.file));
+            }
+            match source_line(&shown(&finding.party.file), finding.party.line) {
                 Some(line) => format!("{text}\n    {line}"),
                 None => text,
             }
