@@ -94,6 +94,14 @@ fn warp() -> impl Strategy<Value = Vec<i64>> {
         4 => (0i64..70, prop::sample::select(vec![1i64, 1, 1, 0, 2, 4, 6, -1])).prop_map(|(first, step)| {
             (0..32).map(|lane| first + step * lane + if step < 0 { 31 } else { 0 }).collect()
         }),
+        // Up to the end of the memory, or beyond; of a lane or two less, or one that is elsewhere.
+        2 => (1i64..40, 0i64..BYTES as i64 / 16, 0i64..32, prop_oneof![Just(0i64), Just(1), Just(-1_000_000)]).prop_map(
+            |(step, first, lane, add)| {
+                let mut warp: Vec<i64> = (0..32).map(|lane| first + step * lane).collect();
+                warp[lane as usize] += add;
+                warp
+            },
+        ),
         1 => prop::collection::vec(0i64..100, 32),
         1 => (0i64..64, 0i64..32).prop_map(|(first, xor)| (0..32).map(|lane| first + (lane ^ xor)).collect()),
         1 => (0i64..60).prop_map(|lanes| (0..32).map(|lane| if lane < lanes { lane } else { -1_000_000 }).collect()),

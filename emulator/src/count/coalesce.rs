@@ -75,6 +75,29 @@ pub(crate) fn near_sectors(offsets: &[u32; 32]) -> Option<(u32, u64)> {
     Some((first, bits))
 }
 
+/// As [`near_sectors`], however far apart they are: calls `mark` with each, some perhaps more than once, and counts them.
+#[inline(always)]
+pub(crate) fn far_sectors(offsets: &[u32; 32], mut mark: impl FnMut(u32)) -> u32 {
+    const SHIFT: u32 = SECTOR.trailing_zeros();
+    let mut last = offsets[0] >> SHIFT;
+    let (mut count, mut ascends) = (1, true);
+    mark(last);
+    for offset in &offsets[1..] {
+        let sector = offset >> SHIFT;
+        if sector != last {
+            ascends &= sector > last;
+            count += 1;
+            last = sector;
+            mark(sector);
+        }
+    }
+    if ascends {
+        count
+    } else {
+        unordered_sectors(&offsets.map(u64::from), u32::MAX, 1)
+    }
+}
+
 /// Sectors that the access would need if its lanes' bytes lay side by side, or as few as it does need.
 #[inline]
 pub(crate) fn ideal_sectors(mask: u32, bytes: u64, sectors: u64) -> u64 {
@@ -405,6 +428,12 @@ mod tests {
                 let found: Vec<u64> = (0..64).filter(|bit| bits >> bit & 1 == 1).map(|bit| u64::from(first) + bit).collect();
                 prop_assert_eq!(found, all.into_iter().collect::<Vec<_>>());
             }
+            let mut marked = std::collections::BTreeSet::new();
+            let count = far_sectors(&filled.map(|address| address as u32), |sector| {
+                marked.insert(u64::from(sector));
+            });
+            prop_assert_eq!(&marked, &touched(SECTOR));
+            prop_assert_eq!(count as usize, marked.len());
             let offsets = filled.map(|address| address as u32);
             let is_pair = |bit: usize| {
                 lanes().all(|lane| mask >> (lane ^ bit) & 1 == 0 || at[lane] == at[lane ^ bit])

@@ -4,9 +4,11 @@ use super::memory::{Site, addresses};
 use super::observe;
 use super::race;
 use super::scatter;
+use super::shuffle::transpose_halves_of_words;
 use super::state::{Group, Warp, Worker};
-use super::vectorise::{each, vectorised};
+use super::vectorise::vectorised;
 use crate::error::Error;
+use crate::memory::cells::Quad;
 use crate::program::op::{Access, Op, Space};
 use crate::tensor::{self, Generation};
 
@@ -48,21 +50,10 @@ pub(super) fn execute(
         } => {
             let count = usize::from(count);
             let rows = read_rows(w, g, warp, access, r[count], count, mask, pc)?;
-            // Row after row, each of four lanes' words.
-            let matrices: &[[u32; 32]; 4] = bytemuck::cast_ref(&rows);
-            for (matrix, &register) in matrices.iter().zip(&r[..count]) {
-                if !transposed {
-                    warp.registers.write32(register, matrix, mask);
-                    continue;
-                }
-                let element = |row: usize, column: usize| {
-                    matrix[4 * row + column / 2] >> (16 * (column % 2)) & 0xffff
-                };
-                let out = each(|lane| {
-                    let (group, pair) = (lane / 4, 2 * (lane % 4));
-                    element(pair, group) | element(pair + 1, group) << 16
-                });
-                warp.registers.write32(register, &out, mask);
+            for (matrix, &register) in matrices(&rows).iter().zip(&r[..count]) {
+                let rows = turned(matrix, transposed);
+                warp.registers
+                    .write32(register, &bytemuck::cast(rows), mask);
             }
         }
         Op::StoreMatrix {
@@ -71,39 +62,37 @@ pub(super) fn execute(
             transposed,
         } => {
             let count = usize::from(count);
-            let mut rows = [[0u16; 8]; 32];
-            for matrix in 0..count {
-                let values = warp.registers.r32(r[1 + matrix]);
-                for (lane, &value) in values.iter().enumerate() {
-                    let (group, pair) = (lane / 4, 2 * (lane % 4));
-                    for (half, element) in
-                        [value as u16, (value >> 16) as u16].into_iter().enumerate()
-                    {
-                        let (row, column) = if transposed {
-                            (pair + half, group)
-                        } else {
-                            (group, pair + half)
-                        };
-                        rows[8 * matrix + row][column] = element;
-                    }
-                }
+            let mut rows = [[[0; 4]; 8]; 4];
+            for (rows, &register) in rows.iter_mut().zip(&r[1..=count]) {
+                *rows = turned(bytemuck::cast_ref(warp.registers.r32(register)), transposed);
             }
+            let rows: [Quad; 32] = bytemuck::cast(rows);
             write_rows(w, g, warp, access, r[0], count, &rows, mask, pc)?;
         }
         Op::MoveMatrix => {
-            let values = *warp.registers.r32(r[1]);
-            let element = |row: usize, column: usize| {
-                values[4 * row + column / 2] >> (16 * (column % 2)) & 0xffff
-            };
-            let out = std::array::from_fn(|lane| {
-                let (row, column) = (lane / 4, 2 * (lane % 4));
-                element(column, row) | element(column + 1, row) << 16
-            });
-            warp.registers.write32(r[0], &out, mask);
+            let rows = turned(bytemuck::cast_ref(warp.registers.r32(r[1])), true);
+            warp.registers.write32(r[0], &bytemuck::cast(rows), mask);
         }
         _ => {}
     }
     Ok(())
+}
+
+/// A matrix of 8 × 8 elements of 16 bits: rows of 16 bytes. In a register of a warp they follow one another, four lanes each.
+type Matrix = [Quad; 8];
+
+fn matrices(rows: &[Quad; 32]) -> &[Matrix; 4] {
+    bytemuck::cast_ref(rows)
+}
+
+/// The matrix, or its rows against its columns.
+#[inline(always)]
+fn turned(matrix: &Matrix, transposed: bool) -> Matrix {
+    if transposed {
+        transpose_halves_of_words(matrix)
+    } else {
+        *matrix
+    }
 }
 
 /// The lanes whose addresses count: eight per matrix.
@@ -121,7 +110,7 @@ fn space_of(access: &Access, at: &mut [u64; 32]) -> Space {
 }
 
 vectorised! {
-    fn read_rows(w: &mut Worker<'_>, g: &mut Group, warp: &mut Warp, access: &Access, base: u32, count: usize, mask: u32, pc: u32) -> Result<[[u32; 4]; 32], Error> {
+    fn read_rows(w: &mut Worker<'_>, g: &mut Group, warp: &mut Warp, access: &Access, base: u32, count: usize, mask: u32, pc: u32) -> Result<[Quad; 32], Error> {
         let mask = row_lanes(count, mask);
         if mask == u32::MAX
             && let Some(rows) = scatter::load_rows(w, g, warp, access, base, pc)
@@ -160,7 +149,7 @@ fn write_rows(
     access: &Access,
     base: u32,
     count: usize,
-    rows: &[[u16; 8]; 32],
+    rows: &[Quad; 32],
     mask: u32,
     pc: u32,
 ) -> Result<(), Error> {
@@ -184,13 +173,8 @@ fn write_rows(
     }
     for lane in super::memory::lanes(found.mask) {
         let from = found.offsets[lane] as usize;
-        for (column, element) in rows[lane].iter().enumerate() {
-            super::memory::set_word(
-                &mut g.blocks[warp.rank].shared,
-                from + 2 * column,
-                2,
-                u64::from(*element),
-            );
+        if let Some(place) = g.blocks[warp.rank].shared[from..].first_chunk_mut::<16>() {
+            *place = bytemuck::cast(rows[lane]);
         }
     }
     Ok(())

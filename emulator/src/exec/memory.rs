@@ -3,17 +3,17 @@
 use super::local;
 use super::observe::{self, Shared};
 use super::order;
-use super::quads;
 use super::race;
 use super::registers::Registers;
 use super::row;
 use super::scatter;
 use super::state::{Group, Warp, Worker};
-use super::stride;
 use super::vectorise::{each, vectorised};
+use super::words::{self, is_plain};
 use crate::check::finding::FindingKind;
 use crate::count::coalesce;
 use crate::error::Error;
+use crate::memory::cells::{Plain, PlainMut};
 use crate::memory::window::{self, Place};
 use crate::program::op::{Access, Op, Order, Space, Width};
 
@@ -168,26 +168,37 @@ pub(super) fn deliver(
     }
 }
 
+/// A load of the lanes of a mask.
+#[inline(always)]
+pub(super) fn load(
+    w: &mut Worker<'_>,
+    g: &mut Group,
+    warp: &mut Warp,
+    a: &Access,
+    r: &[u32],
+    mask: u32,
+    pc: u32,
+) -> Result<(), Error> {
+    if mask == u32::MAX && a.order == Order::Weak && load_whole(w, g, warp, a, r, pc) {
+        return Ok(());
+    }
+    load_lanes(w, g, warp, a, r, mask, pc)
+}
+
 vectorised! {
-    pub(super) fn load(w: &mut Worker<'_>, g: &mut Group, warp: &mut Warp, a: &Access, r: &[u32], mask: u32, pc: u32) -> Result<(), Error> {
-        if mask == u32::MAX && a.order == Order::Weak {
-            let is_done = match a.space {
-                Space::Global => {
-                    row::load_global(w, g, warp, a, r, pc)
-                        || stride::load_global(w, g, warp, a, r, pc)
-                        || scatter::load_global(w, warp, a, r, pc)
-                }
-                Space::Shared => {
-                    row::load_shared(w, g, warp, a, r, pc)
-                        || stride::load_shared(w, g, warp, a, r, pc)
-                        || scatter::load_shared(w, g, warp, a, r, pc)
-                }
-                _ => false,
-            };
-            if is_done {
-                return Ok(());
-            }
+    /// A load by a whole warp, if it can be made as one.
+    fn load_whole(w: &mut Worker<'_>, g: &mut Group, warp: &mut Warp, a: &Access, r: &[u32], pc: u32) -> bool {
+        match a.space {
+            Space::Global => row::load_global(w, g, warp, a, r, pc) || scatter::load_global(w, warp, a, r, pc),
+            Space::Shared => row::load_shared(w, g, warp, a, r, pc) || scatter::load_shared(w, g, warp, a, r, pc),
+            _ => false,
         }
+    }
+}
+
+vectorised! {
+    /// A load, lane by lane.
+    fn load_lanes(w: &mut Worker<'_>, g: &mut Group, warp: &mut Warp, a: &Access, r: &[u32], mask: u32, pc: u32) -> Result<(), Error> {
         let all = addresses(&warp.registers, r[usize::from(a.lanes)], a.wide, a.offset, mask);
         let site = Site {
             pc,
@@ -240,12 +251,6 @@ fn any_load(
     })
 }
 
-/// Two words of every lane as one of 8 bytes.
-#[inline(always)]
-fn join(low: &[u32; 32], high: &[u32; 32]) -> [u64; 32] {
-    each(|lane| u64::from(low[lane]) | u64::from(high[lane]) << 32)
-}
-
 #[inline(always)]
 fn global_load(
     w: &mut Worker<'_>,
@@ -261,50 +266,22 @@ fn global_load(
     if let Some((index, base)) = found.whole {
         let allocation = &memory.allocations()[index];
         let registers = &mut warp.registers;
-        for element in 0..usize::from(a.lanes) {
-            let add = element as u64 * u64::from(a.bytes);
-            let offset = |lane: usize| at[lane] - base + add;
+        let offset = |lane: usize| at[lane] - base;
+        if is_plain(a) {
             // SAFETY: `whole` says that each lane's bytes, a.lanes × a.bytes from its address on, are within the allocation, and
-            // the address a multiple of their number, which is a power of two.
+            // the address a multiple of their number, which is a power of two; an allocation begins at a multiple of 8.
             unsafe {
-                match (a.bytes, a.width) {
-                    (4, Width::B32) if a.lanes == 1 => {
-                        let values = allocation.gather32(offset);
-                        registers.write32(r[0], &values, site.mask);
-                    }
-                    (4, Width::B32) if a.lanes == 4 => {
-                        if element == 0 {
-                            let (low, high) = (
-                                allocation.gather64(offset),
-                                allocation.gather64(|lane| offset(lane) + 8),
-                            );
-                            let values =
-                                quads::split(|lane| bytemuck::cast([low[lane], high[lane]]));
-                            for (element, values) in values.iter().enumerate() {
-                                registers.write32(r[element], values, site.mask);
-                            }
-                        }
-                    }
-                    (4, Width::B32) if element % 2 == 0 => {
-                        let values = allocation.gather64(offset);
-                        registers.write32(r[element], &each(|lane| values[lane] as u32), site.mask);
-                        registers.write32(
-                            r[element + 1],
-                            &each(|lane| (values[lane] >> 32) as u32),
-                            site.mask,
-                        );
-                    }
-                    (4, Width::B32) => {}
-                    (8, _) => {
-                        let values = allocation.gather64(offset);
-                        registers.write64(r[element], &values, site.mask);
-                    }
-                    _ => {
-                        let values = each(|lane| allocation.load(at[lane] - base + add, a.bytes));
-                        deliver(registers, a, r[element], &values, site.mask);
-                    }
+                match allocation.vectors() {
+                    Some(cells) => words::load(registers, cells, a, r, site.mask, offset),
+                    None => words::load(registers, allocation.cells(), a, r, site.mask, offset),
                 }
             }
+            return Ok(());
+        }
+        for element in 0..usize::from(a.lanes) {
+            let add = element as u64 * u64::from(a.bytes);
+            let values = each(|lane| allocation.load(offset(lane) + add, a.bytes));
+            deliver(registers, a, r[element], &values, site.mask);
         }
         return Ok(());
     }
@@ -351,14 +328,14 @@ fn shared_load(
     if mask == 0 {
         return Ok(());
     }
-    let words = match rank {
-        Some(rank) if a.bytes == 4 && a.width == Width::B32 => Some(&g.blocks[rank].shared),
-        _ => None,
-    };
-    if let Some(shared) = words {
-        // SAFETY: `observe::shared` found the bytes of every lane, a.lanes × 4 from its offset on, within the block's shared
-        // memory; lanes that take no part have the offset of one that does.
-        unsafe { quads::gather_shared(&mut warp.registers, shared, a.lanes, r, &offsets, mask) };
+    if let Some(rank) = rank
+        && is_plain(a)
+    {
+        let memory = Plain::new(&g.blocks[rank].shared);
+        let at = |lane: usize| u64::from(offsets[lane]);
+        // SAFETY: `observe::shared` found the bytes of every lane, a.lanes × a.bytes from its offset on, within the block's shared
+        // memory, and aligned to their number; lanes that take no part have the offset of one that does.
+        unsafe { words::load(&mut warp.registers, memory, a, r, mask, at) };
         return Ok(());
     }
     for element in 0..usize::from(a.lanes) {
@@ -392,27 +369,38 @@ pub(super) fn set_word(memory: &mut [u8], at: usize, bytes: u8, value: u64) {
     }
 }
 
+/// A store of the lanes of a mask.
+#[inline(always)]
+pub(super) fn store(
+    w: &mut Worker<'_>,
+    g: &mut Group,
+    warp: &mut Warp,
+    a: &Access,
+    r: &[u32],
+    mask: u32,
+    pc: u32,
+) -> Result<(), Error> {
+    w.changes += 1;
+    if mask == u32::MAX && a.order == Order::Weak && store_whole(w, g, warp, a, r, pc) {
+        return Ok(());
+    }
+    store_lanes(w, g, warp, a, r, mask, pc)
+}
+
 vectorised! {
-    pub(super) fn store(w: &mut Worker<'_>, g: &mut Group, warp: &mut Warp, a: &Access, r: &[u32], mask: u32, pc: u32) -> Result<(), Error> {
-        w.changes += 1;
-        if mask == u32::MAX && a.order == Order::Weak {
-            let is_done = match a.space {
-                Space::Global => {
-                    row::store_global(w, g, warp, a, r, pc)
-                        || stride::store_global(w, g, warp, a, r, pc)
-                        || scatter::store_global(w, warp, a, r, pc)
-                }
-                Space::Shared => {
-                    row::store_shared(w, g, warp, a, r, pc)
-                        || stride::store_shared(w, g, warp, a, r, pc)
-                        || scatter::store_shared(w, g, warp, a, r, pc)
-                }
-                _ => false,
-            };
-            if is_done {
-                return Ok(());
-            }
+    /// A store by a whole warp, if it can be made as one.
+    fn store_whole(w: &mut Worker<'_>, g: &mut Group, warp: &mut Warp, a: &Access, r: &[u32], pc: u32) -> bool {
+        match a.space {
+            Space::Global => row::store_global(w, g, warp, a, r, pc) || scatter::store_global(w, warp, a, r, pc),
+            Space::Shared => row::store_shared(w, g, warp, a, r, pc) || scatter::store_shared(w, g, warp, a, r, pc),
+            _ => false,
         }
+    }
+}
+
+vectorised! {
+    /// A store, lane by lane.
+    fn store_lanes(w: &mut Worker<'_>, g: &mut Group, warp: &mut Warp, a: &Access, r: &[u32], mask: u32, pc: u32) -> Result<(), Error> {
         let all = addresses(&warp.registers, r[0], a.wide, a.offset, mask);
         let site = Site {
             pc,
@@ -522,61 +510,36 @@ fn global_store(
             same,
         );
     }
-    if let (Some((index, base)), 4, 4, Width::B32, u32::MAX) =
-        (found.whole, a.lanes, a.bytes, a.width, site.mask)
-    {
-        let values = [1, 2, 3, 4].map(|element| warp.registers.r32(r[element]));
-        let (mut low, mut high) = ([0; 32], [0; 32]);
-        quads::join(values, |lane, words| {
-            [low[lane], high[lane]] = bytemuck::cast(words);
-        });
+    if let Some((index, base)) = found.whole {
         let allocation = &memory.allocations()[index];
-        // SAFETY: as in `global_load`.
-        unsafe {
-            allocation.scatter64(|lane| at[lane] - base, &low);
-            allocation.scatter64(|lane| at[lane] - base + 8, &high);
+        let (registers, r) = (&warp.registers, &r[1..]);
+        let offset = |lane: usize| at[lane] - base;
+        if is_plain(a) && site.mask == u32::MAX {
+            // SAFETY: as in `global_load`.
+            unsafe {
+                match allocation.vectors() {
+                    Some(cells) => words::store(registers, cells, a, r, offset),
+                    None => words::store(registers, allocation.cells(), a, r, offset),
+                }
+            }
+            return Ok(());
+        }
+        for element in 0..usize::from(a.lanes) {
+            let add = element as u64 * u64::from(a.bytes);
+            for lane in lanes(site.mask) {
+                let value = value(registers, a, r[element], lane);
+                allocation.store(offset(lane) + add, a.bytes, value);
+            }
         }
         return Ok(());
     }
     for element in 0..usize::from(a.lanes) {
         let add = element as u64 * u64::from(a.bytes);
-        if let Some((index, base)) = found.whole {
-            let allocation = &memory.allocations()[index];
-            if a.bytes == 4 && a.width == Width::B32 && site.mask == u32::MAX {
-                let registers = &warp.registers;
-                let offset = |lane: usize| at[lane] - base + add;
-                // SAFETY: as in `global_load`.
-                unsafe {
-                    if a.lanes == 1 {
-                        let values = registers.r32(r[1]);
-                        allocation.scatter32(offset, values);
-                    } else if element % 2 == 0 {
-                        let (low, high) =
-                            (registers.r32(r[1 + element]), registers.r32(r[2 + element]));
-                        allocation.scatter64(offset, &join(low, high));
-                    }
-                }
-            } else if a.bytes == 4 && a.width == Width::B32 {
-                let values = warp.registers.r32(r[1 + element]);
-                for lane in lanes(site.mask) {
-                    allocation.store(at[lane] - base + add, 4, u64::from(values[lane]));
-                }
-            } else {
-                for lane in lanes(site.mask) {
-                    allocation.store(
-                        at[lane] - base + add,
-                        a.bytes,
-                        value(&warp.registers, a, r[1 + element], lane),
-                    );
-                }
-            }
-        } else {
-            for lane in lanes(found.mask) {
-                let address = at[lane] + add;
-                if let Some(allocation) = memory.find(address, &mut w.hint) {
-                    let value = value(&warp.registers, a, r[1 + element], lane);
-                    allocation.store(address - allocation.base, a.bytes, value);
-                }
+        for lane in lanes(found.mask) {
+            let address = at[lane] + add;
+            if let Some(allocation) = memory.find(address, &mut w.hint) {
+                let value = value(&warp.registers, a, r[1 + element], lane);
+                allocation.store(address - allocation.base, a.bytes, value);
             }
         }
     }
@@ -613,27 +576,18 @@ fn shared_store(
         };
         race::race_shared(w, g, warp, at, &found, site, same);
     }
-    if let (Some(rank), 4, Width::B32, u32::MAX) = (found.rank, a.bytes, a.width, found.mask) {
-        let shared = &mut g.blocks[rank].shared;
+    if let Some(rank) = found.rank
+        && is_plain(a)
+        && found.mask == u32::MAX
+    {
+        let memory = PlainMut::new(&mut g.blocks[rank].shared);
+        let at = |lane: usize| u64::from(found.offsets[lane]);
         // SAFETY: as in `shared_load`.
-        unsafe {
-            quads::scatter_shared(&warp.registers, shared, a.lanes, &r[1..], &found.offsets);
-        }
+        unsafe { words::store(&warp.registers, memory, a, &r[1..], at) };
         return Ok(());
     }
     for element in 0..usize::from(a.lanes) {
         let add = element * usize::from(a.bytes);
-        if let (Some(rank), 4, Width::B32) = (found.rank, a.bytes, a.width) {
-            let shared = &mut g.blocks[rank].shared;
-            let values = warp.registers.r32(r[1 + element]);
-            for lane in lanes(found.mask) {
-                let from = found.offsets[lane] as usize + add;
-                if let Some(place) = shared[from..].first_chunk_mut() {
-                    *place = values[lane].to_le_bytes();
-                }
-            }
-            continue;
-        }
         for lane in lanes(found.mask) {
             let block = observe::rank_of(warp, at[lane], found.rank);
             let value = value(&warp.registers, a, r[1 + element], lane);

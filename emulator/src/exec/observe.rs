@@ -2,6 +2,7 @@
 
 use super::memory::{Addresses, Site, count_shared, is_row, is_row_of_offsets, lanes};
 use super::race;
+use super::scatter;
 use super::state::{Group, Warp, Worker};
 use super::vectorise::each;
 use crate::check::finding::{FindingKind, Instance};
@@ -117,9 +118,9 @@ pub(super) fn global(
         return scattered(w, g, warp, at, site);
     }
     let row = is_row(at, site.mask, site.bytes);
-    let counters = &mut w.counters[site.pc as usize];
-    counters.requests += 1;
+    w.counters[site.pc as usize].requests += 1;
     if row {
+        let counters = &mut w.counters[site.pc as usize];
         let start = at[0] - base;
         let length = 32 * site.bytes;
         let sectors = (start + length - 1) / 32 - start / 32 + 1;
@@ -127,23 +128,15 @@ pub(super) fn global(
         counters.ideal_sectors += site.bytes;
         w.touched.mark(index, site.is_write, start, length);
     } else {
-        let near = if base % 32 == 0 && allocation.bytes <= u64::from(u32::MAX) {
-            coalesce::near_sectors(&each(|lane| (at[lane] - base) as u32))
+        let sectors = if base % 32 == 0 && allocation.bytes <= u64::from(u32::MAX) {
+            let offsets = each(|lane| (at[lane] - base) as u32);
+            scatter::mark(w, index, site.is_write, &offsets)
         } else {
-            None
+            w.touched
+                .mark_lanes(index, site.is_write, at, base, site.mask, site.bytes);
+            u64::from(coalesce::sectors(at, site.mask, site.bytes))
         };
-        let sectors = match near {
-            Some((first, bits)) => {
-                w.touched
-                    .mark_sectors(index, site.is_write, u64::from(first), bits);
-                u64::from(bits.count_ones())
-            }
-            None => {
-                w.touched
-                    .mark_lanes(index, site.is_write, at, base, site.mask, site.bytes);
-                u64::from(coalesce::sectors(at, site.mask, site.bytes))
-            }
-        };
+        let counters = &mut w.counters[site.pc as usize];
         counters.sectors += sectors;
         counters.ideal_sectors += coalesce::ideal_sectors(site.mask, site.bytes, sectors);
     }

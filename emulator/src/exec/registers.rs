@@ -1,7 +1,10 @@
 //! A warp's registers: rows of 32 lanes, two rows for 64-bit registers, one mask per predicate.
 
+use std::marker::PhantomData;
+
 use bytemuck::{Pod, Zeroable};
 
+use crate::memory::cells::Quad;
 use crate::program::Code;
 
 /// 32 lanes of 32 bits; 64-bit registers are two neighbouring rows read as 32 lanes of 64 bits. No vector of a row crosses a
@@ -78,6 +81,27 @@ impl Registers {
             .expect("two rows are 32 lanes")
     }
 
+    /// Several registers to be written part by part, of 64 bits each where they are wide.
+    ///
+    /// # Panics
+    /// There is no such register.
+    #[inline(always)]
+    pub(super) fn places<const N: usize>(&mut self, rows: [u32; N], wide: bool) -> Places<'_, N> {
+        let end = self.rows.len().saturating_sub(usize::from(wide));
+        let start = self.rows.as_mut_ptr();
+        let mut starts = [std::ptr::null_mut(); N];
+        for (place, row) in starts.iter_mut().zip(rows) {
+            assert!((row as usize) < end);
+            // SAFETY: the assertion keeps it within the rows.
+            *place = unsafe { start.add(row as usize).cast() };
+        }
+        Places {
+            starts,
+            quads: if wide { 16 } else { 8 },
+            registers: PhantomData,
+        }
+    }
+
     /// Writes the lanes of a mask.
     #[inline(always)]
     pub(crate) fn write32(&mut self, row: u32, values: &[u32; 32], mask: u32) {
@@ -118,6 +142,37 @@ impl Registers {
             self.r64(row)[lane]
         } else {
             u64::from(self.r32(row)[lane])
+        }
+    }
+}
+
+/// Registers that are written part by part.
+#[derive(Debug)]
+pub(super) struct Places<'a, const N: usize> {
+    /// They may be the same.
+    starts: [*mut Quad; N],
+    /// Of each register.
+    quads: usize,
+    registers: PhantomData<&'a mut Registers>,
+}
+
+impl<const N: usize> Places<'_, N> {
+    /// Writes 16 bytes of a register, four lanes or two, as far as they are in a mask of all lanes.
+    #[inline(always)]
+    pub(super) fn set(&mut self, register: usize, quad: usize, words: Quad, mask: u32) {
+        assert!(quad < self.quads);
+        // SAFETY: the register was found to have so many when this was made, and is borrowed as long as this lives.
+        let place = unsafe { &mut *self.starts[register].add(quad) };
+        if mask == u32::MAX {
+            *place = words;
+            return;
+        }
+        // Of 32 lanes.
+        let (first, words_per_lane) = (quad * 32 / self.quads, self.quads / 8);
+        for (i, word) in words.into_iter().enumerate() {
+            if mask >> (first + i / words_per_lane) & 1 == 1 {
+                place[i] = word;
+            }
         }
     }
 }

@@ -3,11 +3,11 @@
 //!
 //! As in [`row`](super::row), an access is made here as a whole or not at all; [`memory`](super::memory) makes the others.
 
-use super::quads;
 use super::registers::Registers;
 use super::state::{Group, Warp, Worker};
-use super::vectorise::each;
+use super::words;
 use crate::count::coalesce;
+use crate::memory::cells::{Plain, PlainMut, Quad};
 use crate::memory::global::Allocation;
 use crate::program::op::{Access, Space, Width};
 
@@ -91,11 +91,10 @@ pub(super) fn load_shared(
     let Some(offsets) = shared(w, g, warp, a, r[usize::from(a.lanes)], false, pc) else {
         return false;
     };
-    let shared = &g.blocks[warp.rank].shared;
-    // SAFETY: `offsets` found the bytes of every lane, 4 × a.lanes, within the block's shared memory.
-    unsafe {
-        quads::gather_shared(&mut warp.registers, shared, a.lanes, r, &offsets, u32::MAX);
-    };
+    let memory = Plain::new(&g.blocks[warp.rank].shared);
+    let at = |lane: usize| u64::from(offsets[lane]);
+    // SAFETY: `offsets` found the bytes of every lane, 4 × a.lanes, within the block's shared memory, and aligned to their number.
+    unsafe { words::load(&mut warp.registers, memory, a, r, u32::MAX, at) };
     true
 }
 
@@ -112,9 +111,10 @@ pub(super) fn store_shared(
     let Some(offsets) = shared(w, g, warp, a, r[0], true, pc) else {
         return false;
     };
-    let shared = &mut g.blocks[warp.rank].shared;
+    let memory = PlainMut::new(&mut g.blocks[warp.rank].shared);
+    let at = |lane: usize| u64::from(offsets[lane]);
     // SAFETY: as in `load_shared`.
-    unsafe { quads::scatter_shared(&warp.registers, shared, a.lanes, &r[1..], &offsets) };
+    unsafe { words::store(&warp.registers, memory, a, &r[1..], at) };
     true
 }
 
@@ -127,7 +127,7 @@ pub(super) fn load_rows(
     a: &Access,
     row: u32,
     pc: u32,
-) -> Option<[[u32; 4]; 32]> {
+) -> Option<[Quad; 32]> {
     let checks = w.launch.checks;
     if checks.init || checks.race || a.space != Space::Shared {
         return None;
@@ -146,6 +146,18 @@ pub(super) fn load_rows(
         }
     }
     Some(rows)
+}
+
+/// Marks the sectors of an access to an allocation that begins at a multiple of 32 as touched; how many there are. Lanes that take
+/// no part have the offset of one that does.
+#[inline(always)]
+pub(super) fn mark(w: &mut Worker<'_>, index: usize, is_write: bool, offsets: &[u32; 32]) -> u64 {
+    if let Some((first, bits)) = coalesce::near_sectors(offsets) {
+        (w.touched).mark_sectors(index, is_write, u64::from(first), bits);
+        return u64::from(bits.count_ones());
+    }
+    let mark = |sector| (w.touched).mark_sectors(index, is_write, u64::from(sector), 1);
+    u64::from(coalesce::far_sectors(offsets, mark))
 }
 
 /// Counts an access to global memory; the number of the allocation, and where in it the lanes are, if it can be made here.
@@ -171,14 +183,11 @@ fn global(
     }
     let lane_bytes = 4 * u32::from(a.lanes);
     let offsets = offsets(&warp.registers, row, a, lane_bytes, base, bytes)?;
-    let (first, bits) = coalesce::near_sectors(&offsets)?;
-    let sectors = u64::from(bits.count_ones());
+    let sectors = mark(w, index, is_write, &offsets);
     let counters = &mut w.counters[pc as usize];
     counters.requests += 1;
     counters.sectors += sectors;
     counters.ideal_sectors += coalesce::ideal_sectors(u32::MAX, u64::from(lane_bytes), sectors);
-    w.touched
-        .mark_sectors(index, is_write, u64::from(first), bits);
     Some((index, offsets))
 }
 
@@ -200,21 +209,9 @@ pub(super) fn load_global(
     let at = |lane: usize| u64::from(offsets[lane]);
     // SAFETY: `offsets` found the bytes of every lane within the allocation, and aligned to their number.
     unsafe {
-        match a.lanes {
-            1 => *registers.r32_mut(r[0]) = allocation.gather32(at),
-            2 => {
-                let pairs = allocation.gather64(at);
-                *registers.r32_mut(r[0]) = each(|lane| pairs[lane] as u32);
-                *registers.r32_mut(r[1]) = each(|lane| (pairs[lane] >> 32) as u32);
-            }
-            _ => {
-                let low = allocation.gather64(at);
-                let high = allocation.gather64(|lane| at(lane) + 8);
-                let values = quads::split(|lane| bytemuck::cast([low[lane], high[lane]]));
-                for (element, values) in values.iter().enumerate() {
-                    *registers.r32_mut(r[element]) = *values;
-                }
-            }
+        match allocation.vectors() {
+            Some(memory) => words::load(registers, memory, a, r, u32::MAX, at),
+            None => words::load(registers, allocation.cells(), a, r, u32::MAX, at),
         }
     }
     true
@@ -233,26 +230,13 @@ pub(super) fn store_global(
         return false;
     };
     let allocation = &w.launch.memory.allocations()[index];
-    let registers = &warp.registers;
+    let (registers, r) = (&warp.registers, &r[1..]);
     let at = |lane: usize| u64::from(offsets[lane]);
     // SAFETY: as in `load_global`.
     unsafe {
-        match a.lanes {
-            1 => allocation.scatter32(at, registers.r32(r[1])),
-            2 => {
-                let (low, high) = (registers.r32(r[1]), registers.r32(r[2]));
-                let pairs = each(|lane| u64::from(low[lane]) | u64::from(high[lane]) << 32);
-                allocation.scatter64(at, &pairs);
-            }
-            _ => {
-                let values = [1, 2, 3, 4].map(|element| registers.r32(r[element]));
-                let (mut low, mut high) = ([0; 32], [0; 32]);
-                quads::join(values, |lane, words| {
-                    [low[lane], high[lane]] = bytemuck::cast(words);
-                });
-                allocation.scatter64(at, &low);
-                allocation.scatter64(|lane| at(lane) + 8, &high);
-            }
+        match allocation.vectors() {
+            Some(memory) => words::store(registers, memory, a, r, at),
+            None => words::store(registers, allocation.cells(), a, r, at),
         }
     }
     true

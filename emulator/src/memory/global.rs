@@ -6,12 +6,12 @@
 
 mod defined;
 
-use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed};
 
+use super::cells::{Cell, Cells, Vectors};
 use super::window;
 use crate::error::{Error, ErrorKind};
-use crate::exec::vectorise::each;
+use crate::exec::vectorise::{each, has_avx2};
 
 /// CUDA aligns what it allocates to this.
 const ALIGNMENT: u64 = 256;
@@ -384,70 +384,14 @@ macro_rules! atomics {
     };
 }
 
-/// An atomic integer of which a buffer may be viewed as many.
-trait Cell {}
-impl Cell for AtomicU8 {}
-impl Cell for AtomicU16 {}
-impl Cell for AtomicU32 {}
-impl Cell for AtomicU64 {}
-
-/// The cells of an allocation.
-#[derive(Clone, Copy)]
-struct Cells<'a> {
-    start: *const u8,
-    bytes: u64,
-    _allocation: PhantomData<&'a Allocation>,
-}
-
-impl<'a> Cells<'a> {
-    /// A cell at a byte offset.
-    ///
-    /// # Safety
-    /// The offset is a multiple of the cell's size, and the cell within the allocation.
-    #[inline(always)]
-    unsafe fn at<T: Cell>(self, offset: u64) -> &'a T {
-        let size = size_of::<T>() as u64;
-        debug_assert!(offset.is_multiple_of(size) && offset + size <= self.bytes);
-        // SAFETY: as in `Allocation::at`, with the caller in place of the assertion.
-        unsafe { &*self.start.add(offset as usize).cast::<T>() }
-    }
-}
-
-/// Words of 8 bytes of an allocation, side by side: all of them are within it.
-#[derive(Clone, Copy)]
-pub(crate) struct Span<'a, const N: usize> {
-    cells: Cells<'a>,
-    offset: u64,
-}
-
-impl<const N: usize> Span<'_, N> {
-    #[inline(always)]
-    fn at(&self, index: usize) -> &AtomicU64 {
-        assert!(index < N);
-        // SAFETY: the words were found within the allocation and aligned when this was made.
-        unsafe { self.cells.at::<AtomicU64>(self.offset + 8 * index as u64) }
-    }
-
-    #[inline(always)]
-    pub(crate) fn load(&self, index: usize) -> u64 {
-        self.at(index).load(Relaxed)
-    }
-
-    #[inline(always)]
-    pub(crate) fn store(&self, index: usize, value: u64) {
-        self.at(index).store(value, Relaxed);
-    }
-}
-
 impl Allocation {
     /// A cell at a byte offset that is a multiple of its size and within the allocation.
     #[inline(always)]
     fn at<T: Cell>(&self, offset: u64) -> &T {
         let size = size_of::<T>() as u64;
         assert!(offset.is_multiple_of(size) && offset + size <= self.words.bytes());
-        // SAFETY: the assertion keeps the cell within the buffer and aligned; every access to the buffer is atomic, and all
-        // bit patterns are valid for the four types that implement Cell.
-        unsafe { &*self.words.pointer().add(offset as usize).cast::<T>() }
+        // SAFETY: that is what the assertion says.
+        unsafe { self.cells().at(offset) }
     }
 
     atomics!(load8, store8, update8, AtomicU8, u8);
@@ -535,69 +479,27 @@ impl Allocation {
     /// All cells, to be looked up by byte offset, unchecked. Taken once for all lanes: the compiler cannot know that the words
     /// stay where they are.
     #[inline(always)]
-    fn cells(&self) -> Cells<'_> {
-        Cells {
-            start: self.words.pointer(),
-            bytes: self.words.bytes(),
-            _allocation: PhantomData,
-        }
+    pub(crate) fn cells(&self) -> Cells<'_> {
+        // SAFETY: words are at multiples of 8, and every access to them is atomic.
+        unsafe { Cells::new(self.words.pointer(), self.words.bytes()) }
     }
 
-    /// Loads 4 bytes for each lane.
-    ///
-    /// # Safety
-    /// Each of the 32 offsets is that of 4 aligned bytes within the allocation.
+    /// As [`Self::cells`], as vectors where the processor has them.
     #[inline(always)]
-    pub(crate) unsafe fn gather32(&self, offset_of: impl Fn(usize) -> u64) -> [u32; 32] {
-        let cells = self.cells();
-        // SAFETY: the caller's promise is that of `Cells::at`.
-        each(|lane| unsafe { cells.at::<AtomicU32>(offset_of(lane)) }.load(Relaxed))
+    pub(crate) fn vectors(&self) -> Option<Vectors<'_>> {
+        // SAFETY: the processor was asked.
+        has_avx2().then(|| unsafe { Vectors::new(self.cells()) })
     }
 
-    /// As [`Self::gather32`], of 8 bytes.
-    ///
-    /// # Safety
-    /// Each of the 32 offsets is that of 8 aligned bytes within the allocation.
+    /// Has the processor bring bytes into its cache that are likely to be accessed soon, whether they are in the allocation or not.
     #[inline(always)]
-    pub(crate) unsafe fn gather64(&self, offset_of: impl Fn(usize) -> u64) -> [u64; 32] {
-        let cells = self.cells();
-        // SAFETY: the caller's promise is that of `Cells::at`.
-        each(|lane| unsafe { cells.at::<AtomicU64>(offset_of(lane)) }.load(Relaxed))
-    }
-
-    /// Stores 4 bytes of each lane.
-    ///
-    /// # Safety
-    /// As of [`Self::gather32`].
-    #[inline(always)]
-    pub(crate) unsafe fn scatter32(&self, offset_of: impl Fn(usize) -> u64, values: &[u32; 32]) {
-        let cells = self.cells();
-        for lane in 0..32 {
-            // SAFETY: the caller's promise is that of `Cells::at`.
-            unsafe { cells.at::<AtomicU32>(offset_of(lane)) }.store(values[lane], Relaxed);
-        }
-    }
-
-    /// As [`Self::scatter32`], of 8 bytes.
-    ///
-    /// # Safety
-    /// As of [`Self::gather64`].
-    #[inline(always)]
-    pub(crate) unsafe fn scatter64(&self, offset_of: impl Fn(usize) -> u64, values: &[u64; 32]) {
-        let cells = self.cells();
-        for lane in 0..32 {
-            // SAFETY: the caller's promise is that of `Cells::at`.
-            unsafe { cells.at::<AtomicU64>(offset_of(lane)) }.store(values[lane], Relaxed);
-        }
-    }
-
-    /// `N` words of 8 bytes that lie side by side, from an offset that is a multiple of 8.
-    #[inline(always)]
-    pub(crate) fn words<const N: usize>(&self, offset: u64) -> Span<'_, N> {
-        assert!(offset.is_multiple_of(8) && offset + 8 * N as u64 <= self.words.bytes());
-        Span {
-            cells: self.cells(),
-            offset,
+    pub(crate) fn prefetch(&self, offset: u64, bytes: u64) {
+        #[cfg(target_arch = "x86_64")]
+        for line in 0..bytes.div_ceil(64) {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            let at = offset.wrapping_add(64 * line) as usize;
+            // SAFETY: every x86-64 processor has the instruction, which does nothing that the program sees, whatever the address.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(self.words.pointer().wrapping_add(at).cast()) };
         }
     }
 
@@ -608,17 +510,6 @@ impl Allocation {
         let cells = self.cells();
         // SAFETY: the assertion holds for the first and the last word, and so for those between.
         each(|i| unsafe { cells.at::<AtomicU64>(offset + 8 * i as u64).load(Relaxed) })
-    }
-
-    /// As [`Self::load_range`], the other way.
-    #[inline(always)]
-    pub(crate) fn store_range<const N: usize>(&self, offset: u64, values: &[u64; N]) {
-        assert!(offset.is_multiple_of(8) && offset + 8 * N as u64 <= self.words.bytes());
-        let cells = self.cells();
-        for (i, &value) in values.iter().enumerate() {
-            // SAFETY: as in `load_range`.
-            unsafe { cells.at::<AtomicU64>(offset + 8 * i as u64) }.store(value, Relaxed);
-        }
     }
 }
 

@@ -2,7 +2,9 @@
 //! their registers are at hand. It is made of the finished code; what has no such form is executed from the code alone.
 
 use super::Code;
-use super::op::{Compare, CompareType, Float, Inst, Int, Mode, Op, Order, Precision, Space, Width};
+use super::op::{
+    Access, Compare, CompareType, Float, Inst, Int, Mode, Op, Order, Precision, Space, Width,
+};
 
 /// What an instruction does: functions of whole registers, of 32 bits where not said otherwise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,6 +14,8 @@ pub(crate) enum Quick {
     Nop,
     /// A function of registers, executed from its [`Op`].
     Registers,
+    /// Of a load or store of global memory, how far the next one lies is in place of the last register: see
+    /// [`QuickInst::ahead`].
     Load,
     Store,
     /// The target is in place of the first register.
@@ -77,6 +81,50 @@ pub(crate) struct QuickInst {
     pub(crate) guard: u32,
     /// Rows, destinations first; as many as the instruction has, the rest 0.
     pub(crate) r: [u32; 4],
+}
+
+impl QuickInst {
+    /// Of a load or store of global memory: bytes from its addresses to those of the next that takes them from the same register,
+    /// as it is in an unrolled loop; 0 if there is none nearby.
+    #[inline(always)]
+    pub(crate) fn ahead(&self) -> i64 {
+        i64::from(self.r[3].cast_signed())
+    }
+}
+
+/// Instructions within which the next access is looked for.
+const AHEAD: usize = 16;
+
+/// The number of a load's or store's register that has the address, if it is of global memory.
+fn address(inst: &Inst) -> Option<(usize, &Access)> {
+    match &inst.op {
+        Op::Load(a) if a.space == Space::Global => Some((usize::from(a.lanes), a)),
+        Op::Store(a) if a.space == Space::Global => Some((0, a)),
+        _ => None,
+    }
+}
+
+/// See [`QuickInst::ahead`].
+fn ahead(code: &Code, pc: usize) -> Option<i32> {
+    let own = &code.instructions[pc];
+    let (index, access) = address(own)?;
+    let register = code.registers(own)[index];
+    let writes =
+        |inst: &Inst| code.registers(inst)[..usize::from(inst.destinations)].contains(&register);
+    if writes(own) {
+        return None;
+    }
+    for next in code.instructions.iter().skip(pc + 1).take(AHEAD) {
+        if let Some((index, other)) = address(next)
+            && code.registers(next)[index] == register
+        {
+            return i32::try_from(other.offset.checked_sub(access.offset)?).ok();
+        }
+        if matches!(next.op, Op::Branch { .. }) || writes(next) {
+            return None;
+        }
+    }
+    None
 }
 
 /// It has no quick form.
@@ -300,6 +348,9 @@ pub(crate) fn quick_forms(code: &Code) -> Vec<QuickInst> {
                 }
             }
         }
+        if address(inst).is_some() {
+            r[3] = ahead(code, pc).unwrap_or(0).cast_unsigned();
+        }
         let needs = quick.rows();
         let named = needs.iter().filter(|&&rows| rows > 0).count();
         // The executing loop reads rows without looking: what is not there is left to the code that looks.
@@ -329,4 +380,41 @@ pub(crate) fn quick_forms(code: &Code) -> Vec<QuickInst> {
         }
     };
     code.instructions.iter().enumerate().map(form).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{Device, DeviceOptions};
+
+    #[test]
+    fn the_next_access_of_an_unrolled_loop_is_known() {
+        let ptx = "
+            .version 8.0
+            .target sm_80
+            .address_size 64
+            .visible .entry k(.param .u64 p) {
+                .reg .b32 %r<8>;
+                .reg .b64 %o<4>;
+                ld.param.u64 %o1, [p];
+                ld.global.u32 %r1, [%o1+4];
+                add.u32 %r1, %r1, %r1;
+                st.global.u32 [%o1+132], %r1;
+                ld.global.v2.u32 {%r2, %r3}, [%o1];
+                add.s64 %o2, %o1, 8;
+                st.global.u32 [%o2], %r2;
+                add.s64 %o2, %o2, 8;
+                st.global.u32 [%o2], %r3;
+                ret;
+            }";
+        let device = Device::new(DeviceOptions::default());
+        let module = device.load_module(ptx).unwrap();
+        let kernel = module.kernel("k").unwrap();
+        let code = &kernel.code.code;
+        let found: Vec<i64> = (0..code.instructions.len())
+            .filter(|&pc| super::address(&code.instructions[pc]).is_some())
+            .map(|pc| code.quick[pc].ahead())
+            .collect();
+        // Another register, and one that is another by then.
+        assert_eq!(found, [128, -132, 0, 0, 0]);
+    }
 }
