@@ -1,6 +1,6 @@
 //! How fast kernels are executed, with no check and with every check, on one core.
 //!
-//! `cargo bench -p stepscope-emulator` measures everything; `-- rate_shared` those of that name. Elements are lane-instructions,
+//! `cargo bench -p stepscope-emulator --bench execution` measures everything; `-- rate_shared` those of that name. Elements are lane-instructions,
 //! or lane-accesses where the kernel is named for a memory; of the matrix products they are floating-point operations. The
 //! fastest run of each goes into the table at the end: what else the machine does can only slow a run down.
 #![allow(
@@ -252,8 +252,29 @@ fn own_time() -> Duration {
 type Fastest = RefCell<BTreeMap<(usize, &'static str), (Duration, u64)>>;
 
 fn measure(criterion: &mut Criterion, fastest: &Fastest) {
+    // Words behind these are names of baselines and the like, no filters.
+    const WITH_NAMES: [&str; 9] = [
+        "-s",
+        "-b",
+        "-c",
+        "--save-baseline",
+        "--baseline",
+        "--baseline-lenient",
+        "--load-baseline",
+        "--color",
+        "--output-format",
+    ];
+    let arguments: Vec<String> = std::env::args().collect();
+    if arguments.iter().any(|a| a == "--list") {
+        for case in cases() {
+            println!("{}: benchmark", case.name());
+        }
+        return;
+    }
     let is_word = |a: &String| !a.starts_with('-') && a.parse::<f64>().is_err();
-    let words: Vec<String> = std::env::args().skip(1).filter(is_word).collect();
+    let pairs = arguments.windows(2);
+    let words = pairs.filter(|pair| is_word(&pair[1]) && !WITH_NAMES.contains(&pair[0].as_str()));
+    let words: Vec<String> = words.map(|pair| pair[1].clone()).collect();
     let is_named = |word: &String| word.split('/').next().unwrap_or_default().to_owned();
     for (index, case) in cases().iter().enumerate() {
         if !words.is_empty()
@@ -344,7 +365,7 @@ fn print(fastest: &Fastest) {
             plain / checked
         );
     }
-    println!("Repeat one with `cargo bench -p stepscope-emulator -- NAME`.");
+    println!("Repeat one with `cargo bench -p stepscope-emulator --bench execution -- NAME`.");
 }
 
 fn main() {

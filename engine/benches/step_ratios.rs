@@ -1,5 +1,5 @@
 //! What a step reaches of this machine, and what taking it apart costs; every ratio from one run, A and B interleaved:
-//! `cargo bench -p stepscope-engine --bench step_ratios [-- --quick]`.
+//! `cargo bench -p stepscope-engine --bench step_ratios [-- --quick]`; other flags of criterion change nothing here.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs)] // a benchmark
 
@@ -28,7 +28,13 @@ fn bytes(step: &Step) -> u64 {
 }
 
 fn main() {
-    let quick = std::env::args().any(|a| a == "--quick" || a == "--test");
+    let has = |name: &str| std::env::args().any(|a| a == name);
+    if has("--list") {
+        println!("step_ratios: benchmark");
+        return;
+    }
+    // `cargo test --all-targets` runs this without `--bench`.
+    let quick = has("--quick") || has("--test") || !has("--bench");
     let options = LoadOptions {
         model: "smollm2-135m".to_owned(),
         format: LoadFormat::Dummy,

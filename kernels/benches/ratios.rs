@@ -1,6 +1,6 @@
 //! How close the CPU's matrix products come to what this machine can do, measured side by side in one run.
 //!
-//! `cargo bench -p stepscope-kernels --bench ratios -- [--quick]`
+//! `cargo bench -p stepscope-kernels --bench ratios -- [--quick]`; other flags of criterion change nothing here.
 //!
 //! Three tables. The first streams the weights of all layers of a model, which no cache holds, and compares with the read
 //! bandwidth of memory. The second compares prefill products with the `gemm` crate on the same threads, in float32. The third runs
@@ -55,6 +55,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     // `cargo bench` says `--bench`; `cargo test --all-targets`, which runs this too, does not.
     let arguments: Vec<String> = std::env::args().collect();
     let has = |name: &str| arguments.iter().any(|a| a == name);
+    if has("--list") {
+        println!("ratios: benchmark");
+        return Ok(());
+    }
     let quick = has("--quick") || !has("--bench");
     let rounds = if quick { 3 } else { 15 };
     let cpu = Cpu::new(None)?;

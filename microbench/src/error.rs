@@ -13,4 +13,14 @@ pub enum Error {
     /// It cannot be measured: why, and what can be done.
     #[error("{0}")]
     Unusable(String),
+    /// What a person asked for is not possible: what it was, and the way out.
+    #[error("{0}")]
+    Input(String),
+}
+
+impl Error {
+    /// Whether a person's input is at fault.
+    pub fn is_input(&self) -> bool {
+        matches!(self, Error::Input(_))
+    }
 }

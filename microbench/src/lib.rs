@@ -4,6 +4,7 @@
 //! [`measure`]. [`Bench::measure_pair`] does so with two in turn, and [`verdict`] says whether one is slower. What comes out is a
 //! [`Series`]: every sample with the clock it was taken at. [`operations`] has the operations of a step as such things, [`lab`]
 //! kernels that somebody is working on, [`peers`] others that compute the same, and [`sheet`] what a device can really do.
+//! `benches` are the groups behind `cargo bench`, over criterion.
 //!
 //! ```no_run
 //! use stepscope_microbench::{Bench, Error, Settings, Subject, verdict};
@@ -21,6 +22,8 @@
 //!
 //! **Invariant:** no setting of a device is ever changed.
 
+#[cfg(feature = "benches")]
+pub mod benches;
 mod error;
 pub mod lab;
 pub mod measure;

@@ -96,6 +96,19 @@ function_table! {
         "2.2": cuFuncGetAttribute(value: *mut c_int, attribute: CUfunction_attribute, function: CUfunction);
         "9.0": cuFuncSetAttribute(function: CUfunction, attribute: CUfunction_attribute, value: c_int);
         "12.4": cuFuncGetParamInfo(function: CUfunction, index: usize, offset: *mut usize, bytes: *mut usize);
+        "4.0": cuLaunchKernel(
+            function: CUfunction,
+            grid_x: c_uint,
+            grid_y: c_uint,
+            grid_z: c_uint,
+            block_x: c_uint,
+            block_y: c_uint,
+            block_z: c_uint,
+            shared_bytes: c_uint,
+            stream: CUstream,
+            parameters: *mut *mut c_void,
+            extra: *mut *mut c_void,
+        );
         "11.8": cuLaunchKernelEx(
             config: *const CUlaunchConfig,
             function: CUfunction,

@@ -266,6 +266,40 @@ impl Function {
         launched.map_err(|error| self.explain(error, launch))
     }
 
+    /// Puts the kernel into `stream` by the oldest and barest of the driver's functions, `cuLaunchKernel`: nothing is looked at, no
+    /// context is made current, and an error is not explained. What other ways of launching cost is measured against it.
+    ///
+    /// # Errors
+    /// The driver refused, or the context is not the current one of this thread.
+    ///
+    /// # Safety
+    /// As [`Kernel::launch`]; `addresses` must be those of arguments that are as many and as large as the kernel's parameters.
+    #[inline]
+    pub unsafe fn launch_raw(
+        &self,
+        stream: &Stream,
+        [grid, block]: [[u32; 3]; 2],
+        shared_bytes: u32,
+        addresses: &mut [*mut std::ffi::c_void],
+    ) -> Result<(), Error> {
+        // SAFETY: the kernel is loaded and the stream alive; the rest is the caller's promise.
+        unsafe {
+            stream.context().driver().cuLaunchKernel(
+                self.handle,
+                grid[0],
+                grid[1],
+                grid[2],
+                block[0],
+                block[1],
+                block[2],
+                shared_bytes,
+                stream.raw(),
+                addresses.as_mut_ptr(),
+                ptr::null_mut(),
+            )
+        }
+    }
+
     fn attribute(&self, attribute: CUfunction_attribute) -> Result<u32, Error> {
         let mut value = 0;
         // SAFETY: the context is current, the kernel loaded; the pointer is to an integer that lives through the call.
