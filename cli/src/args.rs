@@ -1,5 +1,6 @@
 //! The command line.
 
+pub(crate) mod bench;
 pub(crate) mod compare;
 mod emulate;
 pub(crate) mod explain;
@@ -47,6 +48,7 @@ pub(crate) enum Command {
     Device(sheet::Sheet),
     Gate(Box<gate::Gate>),
     GpuCheck(gpu_check::GpuCheck),
+    Bench(bench::Bench),
     Kernel(kernel::Kernel),
     Lab(Box<lab::Lab>),
     Tune(tune::Tune),

@@ -1,6 +1,7 @@
 //! stepscope: takes an LLM inference step apart.
 
 mod args;
+mod bench;
 mod compare;
 mod conformance;
 mod device;
@@ -31,6 +32,9 @@ use crate::args::{Cli, Command};
 use crate::output::{Failure, print_error};
 
 fn main() -> ExitCode {
+    if bench::is_this() {
+        return bench::groups();
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
@@ -66,6 +70,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Gate(args) => return gate::run(&args),
         Command::GpuCheck(args) => gpu_check::run(&args)?,
         Command::Emulate(args) => return emulate::run(&args),
+        Command::Bench(args) => bench::run(&args)?,
         Command::Kernel(args) => return kernel::run(&args.action),
         Command::Lab(args) => return lab::run(&args),
         Command::Tune(args) => return tune::run(&args),

@@ -41,6 +41,7 @@ fn every_stage_works_and_leaves_its_result() {
             "fixtures",
             "steps smollm2-135m",
             "timers",
+            "bench",
             "shapes"
         ]
     );
@@ -67,9 +68,9 @@ fn every_stage_works_and_leaves_its_result() {
         stderr.contains("--counters: there are none, since an emulated device has no hardware"),
         "{stderr}"
     );
-    let shapes = &stages[7]["result"];
+    let shapes = &stages[8]["result"];
     assert_eq!(shapes["timer"], "none");
-    assert_eq!(shapes["summary"], stages[7]["detail"]);
+    assert_eq!(shapes["summary"], stages[8]["detail"]);
     let rows = shapes["rows"].as_array().unwrap();
     assert_eq!(rows.len(), 28); // 3 decode batches of 6 shapes, 2 prefills of 5
     for row in rows {

@@ -1,4 +1,4 @@
-//! `cargo xtask test`: the README's test command.
+//! `cargo xtask test`: the README's test command. It runs the tests, and every benchmark once in test mode.
 //!
 //! A test that cannot run here (no model, no Python) passes after it printed one line `skipped: reason`. `cargo test`
 //! keeps to itself what passing tests print, so the tests run with `--show-output`; [`Filter`] lets the skip lines
@@ -12,7 +12,8 @@ use anyhow::{Context, Result, bail};
 
 use crate::{cuda, model, tidy, wheel};
 
-/// Tidies, brings the small model and the CUDA compiler, runs `cargo test --workspace` with `cargo_arguments`.
+/// Tidies, brings the small model and the CUDA compiler, runs `cargo test --workspace` with `cargo_arguments`, and the benches in test
+/// mode if there are none.
 ///
 /// # Errors
 /// A test failed or did not compile, or the tree is untidy. What cannot be fetched is no error: the tests that
@@ -29,8 +30,18 @@ pub(crate) fn run(root: &Path, cargo_arguments: &[String]) -> Result<()> {
     if let Err(error) = cuda::bring(&cuda::folder(root)) {
         println!("skipped: CUDA compiler: {error:#}");
     }
-    let (succeeded, counts) = cargo_test(root, cargo_arguments)?;
-    println!("{counts}");
+    let mut filter = Filter::default();
+    let mut succeeded = cargo(
+        root,
+        &TESTS,
+        &with_shown_output(cargo_arguments),
+        &mut filter,
+    )?;
+    // What is meant for the tests' harness is not for that of the benches.
+    if cargo_arguments.is_empty() {
+        succeeded &= cargo(root, &BENCHES, &[], &mut filter)?;
+    }
+    println!("{}", filter.counts);
     match (succeeded, tidied) {
         (true, tidied) => tidied,
         (false, Ok(())) => bail!("cargo test failed"),
@@ -38,18 +49,28 @@ pub(crate) fn run(root: &Path, cargo_arguments: &[String]) -> Result<()> {
     }
 }
 
-fn cargo_test(root: &Path, arguments: &[String]) -> Result<(bool, Counts)> {
-    let arguments = with_shown_output(arguments);
+const TESTS: [&str; 3] = ["test", "--workspace", "--no-fail-fast"];
+
+/// Every benchmark once, checked and without a time; with the way of launching that a plain build leaves out.
+const BENCHES: [&str; 5] = [
+    "test",
+    "--workspace",
+    "--benches",
+    "--features",
+    "stepscope-microbench/cust",
+];
+
+/// Whether it succeeded; its output goes through `filter`.
+fn cargo(root: &Path, command: &[&str], arguments: &[String], filter: &mut Filter) -> Result<bool> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut child = Command::new(cargo)
-        .args(["test", "--workspace", "--no-fail-fast"])
-        .args(&arguments)
+        .args(command)
+        .args(arguments)
         .current_dir(root)
         .stdout(Stdio::piped())
         .spawn()
         .context("cannot start cargo")?;
     let output = child.stdout.take().expect("stdout was piped above");
-    let mut filter = Filter::default();
     let mut line = Vec::new();
     let mut reader = BufReader::new(output);
     while reader.read_until(b'\n', &mut line)? > 0 {
@@ -61,7 +82,7 @@ fn cargo_test(root: &Path, arguments: &[String]) -> Result<(bool, Counts)> {
         line.clear();
     }
     let status = child.wait().context("cannot wait for cargo")?;
-    Ok((status.success(), filter.counts))
+    Ok(status.success())
 }
 
 /// `arguments` for `cargo test` with the harness told to show what passing tests print.

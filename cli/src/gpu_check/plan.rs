@@ -47,9 +47,10 @@ const MICRO_KERNELS: Budget = budget(60, 10);
 const DEVICE: Budget = budget(60, 20);
 const KERNELS: Budget = budget(150, 25);
 const FIXTURES: Budget = budget(90, 20);
-const STEPS: Budget = budget(120, 45);
+const STEPS: Budget = budget(120, 40);
 const TIMERS: Budget = budget(60, 10);
-const SHAPES: Budget = budget(shapes::SECONDS, 45);
+const BENCH: Budget = budget(90, 20);
+const SHAPES: Budget = budget(shapes::SECONDS, 40);
 const SGLANG: Budget = budget(60, 20);
 const SGLANG_MODEL: Budget = budget(120, 60);
 
@@ -180,6 +181,7 @@ pub(super) fn plan(args: &GpuCheck) -> Vec<Planned> {
         }
         stages.push(stage(name, &arguments, TIMERS));
     }
+    stages.push(bench(args));
     stages.push(Planned {
         knows_its_time: true,
         ..stage("shapes", &ours("shapes"), SHAPES)
@@ -207,6 +209,38 @@ fn timers(is_gpu: bool) -> Vec<(&'static str, &'static [&'static str])> {
             ("replays", &["--timer", "graph"]),
         ],
         false => vec![("timers", &["--counters"])],
+    }
+}
+
+/// The groups of benchmarks that `shapes` and `steps` do not cover, as far as they get; an emulated device has no time, so there
+/// each runs once and is checked.
+fn bench(args: &GpuCheck) -> Planned {
+    let words: &[&str] = match args.device {
+        Device::Emulated => &["--test", "^memory/cuda"],
+        _ => &[
+            "--quick",
+            "--measurement-time",
+            "0.5",
+            "^(launch|memory/cuda|token_pool|kv_alloc)",
+        ],
+    };
+    let mut environment = vec![(
+        "CRITERION_HOME".to_owned(),
+        args.out.join("bench").display().to_string(),
+    )];
+    let ordinal = match args.device {
+        Device::Cuda { ordinal } => Some(ordinal),
+        Device::Auto => Some(0),
+        _ => None,
+    };
+    environment.extend(ordinal.map(|n| ("STEPSCOPE_BENCH_DEVICE".to_owned(), n.to_string())));
+    let arguments = std::iter::once("bench").chain(words.iter().copied());
+    Planned {
+        name: "bench".to_owned(),
+        arguments: arguments.map(str::to_owned).collect(),
+        environment,
+        budget: BENCH,
+        ..Planned::default()
     }
 }
 
@@ -266,7 +300,7 @@ mod tests {
         let bare = planned("");
         assert_eq!(
             names(&bare),
-            [&common[..], &steps, &["timers", "replays", "shapes"]].concat()
+            [&common[..], &steps, &["timers", "replays", "bench", "shapes"]].concat()
         );
         let all = planned("--fixtures f --sglang s");
         let sglang = [
@@ -279,7 +313,7 @@ mod tests {
             &common[..],
             &["fixtures"],
             &steps,
-            &["timers", "replays", "shapes"],
+            &["timers", "replays", "bench", "shapes"],
             &sglang,
         ]
         .concat();
