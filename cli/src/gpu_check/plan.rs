@@ -300,7 +300,12 @@ mod tests {
         let bare = planned("");
         assert_eq!(
             names(&bare),
-            [&common[..], &steps, &["timers", "replays", "bench", "shapes"]].concat()
+            [
+                &common[..],
+                &steps,
+                &["timers", "replays", "bench", "shapes"]
+            ]
+            .concat()
         );
         let all = planned("--fixtures f --sglang s");
         let sglang = [

@@ -59,6 +59,8 @@ fn point([batch_size, input_len]: [usize; 2], steps: Vec<Step>) -> Point {
     let seconds = |total: &StepTotal| total.wall_ns as f64 * 1e-9;
     let mean = |total: &StepTotal| seconds(total) / total.steps.max(1) as f64;
     Point {
+        counted: Vec::new(),
+        replayed: Vec::new(),
         batch_size,
         input_len,
         output_len: 1 + decode.steps,

@@ -57,6 +57,7 @@ pub fn record(setup: Setup) -> Record {
     record.run.tp = setup.tp;
     record.run.cuda_graph = Some(setup.graph);
     record.timing = Some(Timing {
+        sm_clock: None,
         timer: Timer::Cupti,
         cupti: Some("13.0".to_owned()),
         reason: None,
@@ -97,6 +98,8 @@ fn point(setup: Setup) -> Point {
         max: setup.clock_mhz,
     };
     Point {
+        counted: Vec::new(),
+        replayed: Vec::new(),
         batch_size: BATCH as usize,
         input_len: INPUT as usize,
         output_len: OUTPUT,
@@ -177,6 +180,7 @@ fn step(setup: Setup, kind: StepKind, index: usize) -> Step {
     };
     let sample_ns = operations.last().map_or(0, |o| o.duration_ns);
     Step {
+        sm_clock_mhz: None,
         kind,
         index,
         batch_size: BATCH as usize,
