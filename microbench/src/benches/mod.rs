@@ -27,6 +27,8 @@ mod format;
 mod gpu;
 mod host;
 pub mod launch;
+mod operations;
+mod peer;
 mod pools;
 mod profile;
 mod record;
@@ -105,6 +107,7 @@ pub fn run_all(surroundings: Surroundings) -> Result<(), Error> {
 fn all_others(suite: &mut Suite) -> Result<(), Error> {
     cpu::run(suite)?;
     gpu::run(suite)?;
+    operations::run(suite)?;
     pools::run(suite);
     steps::run(suite)?;
     host::run(suite)

@@ -138,6 +138,13 @@ impl Stopwatch {
         }
     }
 
+    /// The time of `work`, nanoseconds.
+    pub(super) fn time(&self, work: impl FnOnce() -> Result<(), Error>) -> Result<f64, Error> {
+        let begun = self.begin()?;
+        work()?;
+        self.elapsed_ns(begun)
+    }
+
     fn begin(&self) -> Result<Begun, Error> {
         match &*self.timer {
             Kind::Host => {}
