@@ -100,7 +100,7 @@ fn a_stage_that_fails_is_named_and_costs_no_other() {
     let ran = support::Ran::from(command.output().unwrap());
     ran.error(
         1,
-        &["7 of 8 stages failed", "gpu-check has what each printed"],
+        &["9 of 10 stages failed", "gpu-check has what each printed"],
     );
     let results = stepscope.json("gpu-check/results.json");
     let stages = results["stages"].as_array().unwrap();

@@ -15,8 +15,17 @@ fn only_row(name: &str, format: Format) -> ResultRow {
 }
 
 #[track_caller]
-fn parse(content: impl AsRef<[u8]>) -> Import {
-    results::parse("file", content.as_ref()).unwrap()
+fn parse(content: impl AsRef<str>) -> Import {
+    results::parse("file", padded(content.as_ref()).as_bytes()).unwrap()
+}
+
+/// The text with the blanks that the programs fill a value's column with, which source files cannot have.
+fn padded(text: &str) -> String {
+    let lines = text.split('\n').map(|line| match line.contains(":  ") {
+        true => format!("{line:<51}"),
+        false => line.to_owned(),
+    });
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 #[track_caller]
@@ -107,29 +116,29 @@ Burstiness factor: 1.0 (Poisson process)
 Maximum request concurrency: 8
 100%|██████████| 200/200 [00:40<00:00,  5.00it/s]
 ============ Serving Benchmark Result ============
-Successful requests:                     200       
-Failed requests:                         3         
-Maximum request concurrency:             8         
-Benchmark duration (s):                  40.00     
-Total input tokens:                      204800    
-Total generated tokens:                  25600     
-Request throughput (req/s):              5.00      
-Output token throughput (tok/s):         640.00    
-Peak output token throughput (tok/s):    812.00    
-Peak concurrent requests:                12.00     
-Total Token throughput (tok/s):          5760.00   
+Successful requests:                     200
+Failed requests:                         3
+Maximum request concurrency:             8
+Benchmark duration (s):                  40.00
+Total input tokens:                      204800
+Total generated tokens:                  25600
+Request throughput (req/s):              5.00
+Output token throughput (tok/s):         640.00
+Peak output token throughput (tok/s):    812.00
+Peak concurrent requests:                12.00
+Total Token throughput (tok/s):          5760.00
 ---------------Time to First Token----------------
-Mean TTFT (ms):                          95.00     
-Median TTFT (ms):                        90.00     
-P99 TTFT (ms):                           180.00    
+Mean TTFT (ms):                          95.00
+Median TTFT (ms):                        90.00
+P99 TTFT (ms):                           180.00
 -----Time per Output Token (excl. 1st token)------
-Mean TPOT (ms):                          11.60     
-Median TPOT (ms):                        11.50     
-P99 TPOT (ms):                           13.00     
+Mean TPOT (ms):                          11.60
+Median TPOT (ms):                        11.50
+P99 TPOT (ms):                           13.00
 ---------------Inter-token Latency----------------
-Mean ITL (ms):                           11.60     
-Median ITL (ms):                         11.20     
-P99 ITL (ms):                            21.00     
+Mean ITL (ms):                           11.60
+Median ITL (ms):                         11.20
+P99 ITL (ms):                            21.00
 ==================================================
 ";
 
@@ -156,12 +165,12 @@ fn what_vllm_bench_serve_prints_is_read_with_its_arguments() {
 #[test]
 fn printed_rates_of_which_rounding_left_too_little_are_computed() {
     let text = "============ Serving Benchmark Result ============
-Backend:                                 sglang    
-Successful requests:                     50        
-Benchmark duration (s):                  890.81    
-Total input tokens:                      204800    
-Total generated tokens:                  76800     
-Request throughput (req/s):              0.06      
+Backend:                                 sglang
+Successful requests:                     50
+Benchmark duration (s):                  890.81
+Total input tokens:                      204800
+Total generated tokens:                  76800
+Request throughput (req/s):              0.06
 ==================================================";
     let import = parse(text);
     let row = &import.rows[0];
@@ -174,15 +183,15 @@ Request throughput (req/s):              0.06
 #[test]
 fn what_offline_throughput_prints() {
     let text = "====== Offline Throughput Benchmark Result =======
-Backend:                                 engine    
-Successful requests:                     10        
-Benchmark duration (s):                  12.50     
-Total input tokens:                      2500      
-Total generated tokens:                  2000      
-Request throughput (req/s):              0.80      
-Input token throughput (tok/s):          200.00    
-Output token throughput (tok/s):         160.00    
-Total token throughput (tok/s):          360.00    
+Backend:                                 engine
+Successful requests:                     10
+Benchmark duration (s):                  12.50
+Total input tokens:                      2500
+Total generated tokens:                  2000
+Request throughput (req/s):              0.80
+Input token throughput (tok/s):          200.00
+Output token throughput (tok/s):         160.00
+Total token throughput (tok/s):          360.00
 ==================================================";
     let import = parse(text);
     assert_eq!(import.format, Format::SglangOfflineThroughputOutput);

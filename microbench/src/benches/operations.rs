@@ -61,8 +61,7 @@ fn small() -> Vec<Planned> {
 fn of_models() -> Result<Vec<Planned>, Error> {
     let mut all = Vec::new();
     for model in MODELS {
-        let (_, config) =
-            find_config(model).map_err(|error| Error::Unusable(error.to_string()))?;
+        let (_, config) = find_config(model).map_err(|error| Error::Unusable(error.to_string()))?;
         of_model(model, &config, &mut all);
     }
     Ok(all)
@@ -94,16 +93,13 @@ fn of_model(model: &str, config: &ModelConfig, all: &mut Vec<Planned>) {
             if m > 64 && name == "lm_head" {
                 continue;
             }
-            let (group, operation) = match m {
-                1..=8 => ("gemv", "gemv"),
-                _ => ("gemm", "gemm"),
+            let (group, operation, shape) = match m {
+                1 => ("gemv", "gemv", format!("N={n},K={k}")),
+                // Few rows are bound by the weight, as one is.
+                2..=8 => ("gemv", "gemm", format!("M={m},N={n},K={k}")),
+                _ => ("gemm", "gemm", format!("M={m},N={n},K={k}")),
             };
-            add(
-                group,
-                operation,
-                format!("{name} {m}x{n}x{k}"),
-                format!("M={m},N={n},K={k}"),
-            );
+            add(group, operation, format!("{name} {m}x{n}x{k}"), shape);
         }
     }
     let of_heads = format!("heads={heads},kv_heads={kv_heads},head_dim={head_dim}");
@@ -173,7 +169,9 @@ pub(super) fn run(suite: &mut Suite) -> Result<(), Error> {
         true => small(),
         false => of_models()?,
     };
-    let names = planned.iter().map(|planned| planned.case("cuda", &Roofs::default()));
+    let names = planned
+        .iter()
+        .map(|planned| planned.case("cuda", &Roofs::default()));
     let all = names.collect::<Result<Vec<_>, _>>()?;
     if suite.mode() == Mode::List {
         for case in &all {
@@ -182,7 +180,11 @@ pub(super) fn run(suite: &mut Suite) -> Result<(), Error> {
         return Ok(());
     }
     for group in ["gemm", "gemv", "attention", "norm", "rope_kv", "sampling"] {
-        let of_group: Vec<Case> = all.iter().filter(|case| case.group == group).cloned().collect();
+        let of_group: Vec<Case> = all
+            .iter()
+            .filter(|case| case.group == group)
+            .cloned()
+            .collect();
         suite.skip_without_device(group, &of_group);
     }
     if !suite.wants_any(&all) {
@@ -194,7 +196,10 @@ pub(super) fn run(suite: &mut Suite) -> Result<(), Error> {
     let roofs = of_gpu(&cuda.context().device().name);
     if suite.mode() == Mode::Measure {
         let known = roofs.describe();
-        println!("roofs of this GPU: {}", known.unwrap_or_else(|| "unknown; shares are left out".to_owned()));
+        println!(
+            "roofs of this GPU: {}",
+            known.unwrap_or_else(|| "unknown; shares are left out".to_owned())
+        );
     }
     if suite.is_test() {
         println!("kernels run on {}", cuda.context().device().name);
@@ -229,7 +234,7 @@ fn operation(
             let case = operations::Case::new(operation, &operation.shape(&planned.shape)?, SEED)?;
             let copies = copies_for_cold_cache(cuda, &case);
             let peer = match has_peer {
-                true => Some(peers.subject(&case, copies)?),
+                true => Some(case.cublaslt(cuda, copies)?),
                 false => None,
             };
             Ok((case.builtin(cuda, copies)?, peer))
@@ -243,7 +248,7 @@ fn operation(
             };
             if watch.timer() == Timer::Cupti {
                 let subject: &mut dyn Subject = match (is_ours, peer) {
-                    (false, Some(peer)) => peer.as_mut(),
+                    (false, Some(peer)) => peer,
                     _ => ours,
                 };
                 return by_kernels(&bench, watch, subject, n);
@@ -256,7 +261,7 @@ fn operation(
                 let settings = settings(n);
                 let is_timed = match peer {
                     Some(peer) => {
-                        let pair: [&mut dyn Subject; 2] = [ours, peer.as_mut()];
+                        let pair: [&mut dyn Subject; 2] = [ours, peer];
                         let [a, b] = bench.measure_pair(pair, &settings)?;
                         let is_timed = a.series().is_some();
                         taken.add(a);
