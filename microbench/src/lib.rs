@@ -30,6 +30,8 @@ pub mod measure;
 pub mod operations;
 pub mod peers;
 pub mod sheet;
+#[cfg(test)]
+mod testing;
 pub mod tuning;
 
 use stepscope_device::nvrtc::Program;

@@ -202,7 +202,8 @@ impl TuningFile {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::operations::{self, tests::emulated};
+    use crate::operations;
+    use crate::testing::emulated;
 
     fn file(device: &Device) -> TuningFile {
         let gemm = operations::find("gemm")

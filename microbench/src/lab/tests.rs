@@ -3,8 +3,8 @@ use stepscope_kernels::DType;
 
 use super::timeline::Events;
 use super::*;
-use crate::operations::tests::{assert_nothing_found, emulated};
 use crate::operations::{self, Case, Comparison};
+use crate::testing::{assert_nothing_found, emulated};
 use crate::{Error, Subject as _};
 
 fn file(operation: &str, text: &str) -> Result<KernelFile, Error> {

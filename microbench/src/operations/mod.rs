@@ -30,7 +30,7 @@ mod sample;
 mod silu_mul;
 mod subject;
 #[cfg(test)]
-pub(crate) mod tests;
+mod tests;
 
 use stepscope_kernels::cuda::Cuda;
 use stepscope_kernels::cuda::catalog::{Dimension, Shape};

@@ -1,37 +1,12 @@
 //! All of it on the emulated device, whose numbers mean nothing and are never asked for: that everything is launched in its order and
 //! as often as it should be, and that nothing hangs.
 
-use std::sync::{Arc, OnceLock};
-
 use stepscope_device::arguments;
-use stepscope_device::driver::{DevicePointer, Driver, Kernel, Launch};
-use stepscope_emulator::driver::{Configuration, configure, symbol};
-use stepscope_kernels::DType;
+use stepscope_device::driver::{DevicePointer, Kernel, Launch};
 
 use super::super::{Bench, L2, Measured, Rule, Stopped, Work};
 use super::*;
-
-/// A device with a small cache; `None`, which is said, where NVRTC is missing.
-fn emulated() -> Option<Cuda> {
-    static DRIVER: OnceLock<Arc<Driver>> = OnceLock::new();
-    let driver = DRIVER.get_or_init(|| {
-        configure(Configuration {
-            compute_capability: (8, 0),
-            memory_bytes: 2 << 30,
-            ..Configuration::default()
-        })
-        .unwrap();
-        // SAFETY: the emulator's functions have the signatures and the meaning of cuda.h.
-        unsafe { Driver::emulated(symbol) }.unwrap()
-    });
-    match Cuda::new(driver, 0, DType::BF16) {
-        Ok(cuda) => Some(cuda),
-        Err(error) => {
-            println!("skipped: {error}");
-            None
-        }
-    }
-}
+use crate::testing::emulated;
 
 arguments! {
     struct CountArguments {
@@ -129,7 +104,9 @@ fn settings(l2: L2) -> Settings {
 
 #[test]
 fn an_emulated_device_checks_and_has_no_time() {
-    let Some(cuda) = emulated() else { return };
+    let Some((cuda, _turn)) = emulated() else {
+        return;
+    };
     let bench = Bench::new(&cuda).unwrap();
     let mut subject = Counter::new(&cuda, 3, 0);
     let measured = bench.measure(&mut subject, &settings(L2::Cold)).unwrap();
@@ -146,7 +123,9 @@ fn an_emulated_device_checks_and_has_no_time() {
 
 #[test]
 fn wrong_results_end_it() {
-    let Some(cuda) = emulated() else { return };
+    let Some((cuda, _turn)) = emulated() else {
+        return;
+    };
     let bench = Bench::new(&cuda).unwrap();
     let (mut right, mut wrong) = (Counter::new(&cuda, 2, 0), Counter::new(&cuda, 2, 0));
     wrong.is_wrong = true;
@@ -158,7 +137,9 @@ fn wrong_results_end_it() {
 /// The whole way of a GPU's measurement, with numbers that are thrown away.
 #[test]
 fn a_pair_goes_the_whole_way() {
-    let Some(cuda) = emulated() else { return };
+    let Some((cuda, _turn)) = emulated() else {
+        return;
+    };
     let bench = Bench::new(&cuda).unwrap();
     // So much that copies are rotated: a flush of the cache takes the emulated device a while.
     let bytes = 1 << 40;
@@ -209,7 +190,9 @@ fn plan_of(l2: L2, copies: usize, bytes: u64, launch_ns: f64) -> Plan {
 
 #[test]
 fn copies_are_taken_in_turn() {
-    let Some(cuda) = emulated() else { return };
+    let Some((cuda, _turn)) = emulated() else {
+        return;
+    };
     let rotated = plan_of(L2::Cold, 4, 8 << 20, 1e5);
     assert_eq!((rotated.launches, rotated.l2), (1, CacheState::Rotated));
     let mut subject = Counter::new(&cuda, 4, 0);
@@ -225,7 +208,9 @@ fn copies_are_taken_in_turn() {
 
 #[test]
 fn a_warm_cache_has_a_launch_before_the_one_that_is_timed() {
-    let Some(cuda) = emulated() else { return };
+    let Some((cuda, _turn)) = emulated() else {
+        return;
+    };
     let mut subject = Counter::new(&cuda, 4, 0);
     sampled(&cuda, &mut subject, plan_of(L2::Warm, 4, 0, 1e5), 3);
     assert_eq!(subject.runs(), [6, 0, 0, 0]);
@@ -233,7 +218,9 @@ fn a_warm_cache_has_a_launch_before_the_one_that_is_timed() {
 
 #[test]
 fn short_launches_are_replayed_in_a_graph() {
-    let Some(cuda) = emulated() else { return };
+    let Some((cuda, _turn)) = emulated() else {
+        return;
+    };
     let short = plan_of(L2::Cold, 3, 8 << 20, 5e3);
     assert_eq!(short.launches, 201);
     let mut subject = Counter::new(&cuda, 3, 0);
@@ -260,7 +247,9 @@ impl Subject for Failing {
 
 #[test]
 fn a_launch_that_fails_lets_the_stream_go() {
-    let Some(cuda) = emulated() else { return };
+    let Some((cuda, _turn)) = emulated() else {
+        return;
+    };
     let mut rig = Rig::new(&cuda).unwrap();
     let mut failing = Failing;
     let mut subjects = [&mut failing as &mut dyn Subject];
@@ -277,7 +266,9 @@ fn a_launch_that_fails_lets_the_stream_go() {
 
 #[test]
 fn a_stream_that_nobody_lets_go_goes_on_by_itself() {
-    let Some(cuda) = emulated() else { return };
+    let Some((cuda, _turn)) = emulated() else {
+        return;
+    };
     let mut rig = Rig::new(&cuda).unwrap();
     assert!(!rig.hold.timed_out());
     rig.hold.set_timeout(Duration::from_micros(2));
@@ -292,7 +283,9 @@ fn a_stream_that_nobody_lets_go_goes_on_by_itself() {
 
 #[test]
 fn clocks_are_read_on_one_multiprocessor() {
-    let Some(cuda) = emulated() else { return };
+    let Some((cuda, _turn)) = emulated() else {
+        return;
+    };
     let mut rig = Rig::new(&cuda).unwrap();
     // Both readings came while it was made; they count instructions there, so they are no clock.
     assert_eq!(rig.clocks.clock_hz(&cuda).unwrap(), None);
