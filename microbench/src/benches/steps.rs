@@ -46,6 +46,8 @@ const SMALL: Plan = Plan {
     prefills: &[[1, 4]],
     decodes: &[[2, 4]],
 };
+/// Decode steps of a profile, at least.
+const PROFILED_STEPS: u64 = 16;
 /// Decode steps behind a prompt, before a new batch starts: the context grows by so much at most.
 const STEPS: usize = 64;
 
@@ -174,6 +176,11 @@ impl Plan {
             Mode::Profile => Level::Operations,
             _ => Level::Steps,
         };
+        // Making the model may take all the time of a profile, and one step shows little.
+        let least = match suite.mode() {
+            Mode::Profile => PROFILED_STEPS,
+            _ => 1,
+        };
         let profile = Rc::clone(&suite.profile);
         let surroundings = suite.surroundings.clone();
         let place = || Place {
@@ -206,7 +213,7 @@ impl Plan {
             suite.host(&self.case("decode", device, shape), &mut |n| {
                 let ready = Ready::get(&mut ready, make, shape, level)?;
                 let mut total = 0.0;
-                for _ in 0..n {
+                for _ in 0..n.max(least) {
                     let step = ready.decode(shape[0])?;
                     total += step.wall_ns as f64;
                     profile
