@@ -6,9 +6,11 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
+use flate2::Compression;
+use flate2::read::{GzDecoder, GzEncoder};
 use sha2::{Digest as _, Sha256};
 
 use super::{Arch, Compiled, Facts, Program};
@@ -18,6 +20,8 @@ use crate::error::Version;
 /// The first bytes of every file; the number grows when the layout changes.
 const MAGIC: &[u8; 16] = b"stepscope-code/1";
 const HASH_BYTES: usize = 32;
+/// The first bytes of a file that is compressed.
+const GZIP: &[u8] = &[0x1f, 0x8b];
 
 /// A folder of compiled programs.
 #[derive(Debug, Clone)]
@@ -127,7 +131,7 @@ impl Cache {
     }
 
     /// Keeps `compiled`, which `program` gave for `arch`, for machines without a compiler. Its PTX is left out: there is a file
-    /// for each architecture.
+    /// for each architecture. The file is compressed, to a fifth: all of them travel together.
     ///
     /// # Errors
     /// The folder cannot be written to.
@@ -141,7 +145,11 @@ impl Cache {
             ptx: String::new(),
             ..compiled.clone()
         };
-        self.put(&Key::of_any_compiler(program, arch), &without_ptx)
+        let mut compressed = Vec::new();
+        // It reads from memory and writes to memory, and so cannot fail.
+        let _ = GzEncoder::new(&encode(&without_ptx)[..], Compression::default())
+            .read_to_end(&mut compressed);
+        self.write(&Key::of_any_compiler(program, arch), &compressed)
     }
 
     fn file(&self, key: &Key) -> PathBuf {
@@ -153,7 +161,13 @@ impl Cache {
     /// What was put under `key`, if it is whole. A damaged file is removed.
     pub(super) fn get(&self, key: &Key) -> Option<Compiled> {
         let file = self.file(key);
-        let bytes = fs::read(&file).ok()?;
+        let mut bytes = fs::read(&file).ok()?;
+        if bytes.starts_with(GZIP) {
+            let mut whole = Vec::new();
+            // What cannot be read is no whole file, which its hash tells.
+            let _ = GzDecoder::new(&bytes[..]).read_to_end(&mut whole);
+            bytes = whole;
+        }
         let compiled = decode(&bytes);
         if compiled.is_none() {
             let _ = fs::remove_file(&file); // it is written anew anyway
@@ -163,6 +177,10 @@ impl Cache {
 
     /// Keeps `compiled` under `key`.
     pub(super) fn put(&self, key: &Key, compiled: &Compiled) -> Result<(), Error> {
+        self.write(key, &encode(compiled))
+    }
+
+    fn write(&self, key: &Key, bytes: &[u8]) -> Result<(), Error> {
         let file = self.file(key);
         let folder = file.parent().unwrap_or(&self.folder);
         create_private(folder)?;
@@ -171,7 +189,7 @@ impl Cache {
             .tempfile_in(folder)
             .map_err(|error| Error::file("create a file in", folder, error))?;
         temporary
-            .write_all(&encode(compiled))
+            .write_all(bytes)
             .map_err(|error| Error::file("write", temporary.path(), error))?;
         temporary
             .persist(&file)
