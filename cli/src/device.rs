@@ -361,7 +361,7 @@ fn failure(reports: &[LaunchReport]) -> Option<String> {
 fn launch_of(report: &LaunchReport) -> Launch {
     Launch {
         function: emulate::short_name(&report.kernel),
-        counters: emulate::named_counters(&report.report.counters),
+        counters: report.report.counters.named(),
         findings: report
             .report
             .findings

@@ -136,47 +136,8 @@ fn party(run: &Run<'_>, party: &Party) -> Value {
 
 /// The emulator's counters under their own names.
 pub(crate) fn counters(c: &Counters) -> Value {
-    let named = named_counters(c).into_iter();
+    let named = c.named().into_iter();
     Value::Object(Map::from_iter(
         named.map(|(name, value)| (name.to_owned(), Value::from(value))),
     ))
-}
-
-/// The emulator's counters and their own names.
-pub(crate) fn named_counters(c: &Counters) -> Vec<(&'static str, u64)> {
-    macro_rules! list {
-        ($($name:ident),* $(,)?) => { vec![$((stringify!($name), c.$name)),*] };
-    }
-    list!(
-        warp_instructions,
-        thread_instructions,
-        integer_instructions,
-        float_instructions,
-        data_instructions,
-        branches,
-        divergent_branches,
-        global_load_requests,
-        global_load_sectors,
-        global_store_requests,
-        global_store_sectors,
-        global_ideal_sectors,
-        shared_load_requests,
-        shared_store_requests,
-        shared_wavefronts,
-        shared_ideal_wavefronts,
-        local_requests,
-        global_atomics,
-        shared_atomics,
-        barriers,
-        bulk_load_bytes,
-        bulk_store_bytes,
-        tensor_instructions,
-        tensor_flops,
-        tensor_integer_operations,
-        f32_flops,
-        f64_flops,
-        half_flops,
-        compulsory_read_bytes,
-        compulsory_write_bytes,
-    )
 }

@@ -19,7 +19,6 @@ use stepscope_emulator::{Device, ErrorKind, Launch, Limits, Report};
 
 pub(crate) use argument::Argument;
 use argument::Buffer;
-pub(crate) use json::named_counters;
 use kernel::Loaded;
 pub(crate) use kernel::short_name;
 use machine::Machine;

@@ -87,7 +87,7 @@ impl Side {
         let findings = findings.collect();
         let counters = (!reports.is_empty()).then(|| {
             let all = reports.iter().map(|report| report.report.counters);
-            all.fold(Counters::default(), sum)
+            all.fold(Counters::default(), |a, b| a + b)
         });
         let mut side = Side {
             name: name.to_owned(),
@@ -266,45 +266,6 @@ fn counted(c: &Counters, figures: &mut Figures) {
     add("float32 FLOPs", c.f32_flops as f64, 0);
     add("barriers, by warp", c.barriers as f64, 0);
     add("atomics", (c.global_atomics + c.shared_atomics) as f64, 0);
-}
-
-/// The counters of two launches together.
-fn sum(a: Counters, b: Counters) -> Counters {
-    macro_rules! sums {
-        ($($field:ident),* $(,)?) => { Counters { $($field: a.$field + b.$field),* } };
-    }
-    sums!(
-        warp_instructions,
-        thread_instructions,
-        integer_instructions,
-        float_instructions,
-        data_instructions,
-        branches,
-        divergent_branches,
-        global_load_requests,
-        global_load_sectors,
-        global_store_requests,
-        global_store_sectors,
-        global_ideal_sectors,
-        shared_load_requests,
-        shared_store_requests,
-        shared_wavefronts,
-        shared_ideal_wavefronts,
-        local_requests,
-        global_atomics,
-        shared_atomics,
-        barriers,
-        bulk_load_bytes,
-        bulk_store_bytes,
-        tensor_instructions,
-        tensor_flops,
-        tensor_integer_operations,
-        f32_flops,
-        f64_flops,
-        half_flops,
-        compulsory_read_bytes,
-        compulsory_write_bytes,
-    )
 }
 
 /// What is wrong with a launch, by source line; notes are not. Code out of the cache has the name that its file had where it was

@@ -1,6 +1,7 @@
 //! Counters, per instruction while a kernel runs, per line and kernel when it has run.
 
 use std::collections::BTreeMap;
+use std::ops::Add;
 
 use crate::program::KernelCode;
 use crate::program::op::{
@@ -104,6 +105,60 @@ pub struct Counters {
     /// Distinct sectors written, in bytes. Only for whole kernels.
     pub compulsory_write_bytes: u64,
 }
+
+/// What goes over all fields: the compiler refuses a list that lacks one.
+macro_rules! over_all_fields {
+    ($($name:ident),* $(,)?) => {
+        impl Counters {
+            /// Each counter under the name of its field.
+            pub fn named(&self) -> Vec<(&'static str, u64)> {
+                vec![$((stringify!($name), self.$name)),*]
+            }
+        }
+
+        impl Add for Counters {
+            type Output = Counters;
+
+            /// Of two launches together.
+            fn add(self, other: Counters) -> Counters {
+                Counters { $($name: self.$name + other.$name),* }
+            }
+        }
+    };
+}
+
+over_all_fields!(
+    warp_instructions,
+    thread_instructions,
+    integer_instructions,
+    float_instructions,
+    data_instructions,
+    branches,
+    divergent_branches,
+    global_load_requests,
+    global_load_sectors,
+    global_store_requests,
+    global_store_sectors,
+    global_ideal_sectors,
+    shared_load_requests,
+    shared_store_requests,
+    shared_wavefronts,
+    shared_ideal_wavefronts,
+    local_requests,
+    global_atomics,
+    shared_atomics,
+    barriers,
+    bulk_load_bytes,
+    bulk_store_bytes,
+    tensor_instructions,
+    tensor_flops,
+    tensor_integer_operations,
+    f32_flops,
+    f64_flops,
+    half_flops,
+    compulsory_read_bytes,
+    compulsory_write_bytes,
+);
 
 /// How a counter relates to what a GPU's counter of the name would say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -235,7 +290,7 @@ impl Counters {
         metrics
     }
 
-    fn add(&mut self, op: &Op, c: &InstructionCounters) {
+    fn count(&mut self, op: &Op, c: &InstructionCounters) {
         self.warp_instructions += c.warps;
         self.thread_instructions += c.threads;
         let threads = c.threads;
@@ -392,11 +447,11 @@ pub(crate) fn summarise(
         if c.warps == 0 {
             continue;
         }
-        total.add(&inst.op, c);
+        total.count(&inst.op, c);
         lines
             .entry(kernel.place(pc as u32))
             .or_default()
-            .add(&inst.op, c);
+            .count(&inst.op, c);
     }
     let lines = lines
         .into_iter()
