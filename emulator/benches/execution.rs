@@ -84,10 +84,13 @@ fn rate(kernel: &'static str, accesses: Option<u64>) -> Case {
     }
 }
 
+/// How often a block of [`copies`] goes over its parts: the start of a thread does not count then.
+const PASSES: u32 = 8;
+
 /// Copies within 4 MiB.
 fn copies(kernel: &'static str, loops: u32, arguments: fn(&Bench) -> Vec<Arg>) -> Case {
     Case {
-        elements: Elements::Accesses(16 * BLOCKS * 256 * u64::from(loops)),
+        elements: Elements::Accesses(16 * BLOCKS * 256 * u64::from(loops * PASSES)),
         arguments,
         ..rate(kernel, None)
     }
@@ -200,13 +203,13 @@ fn cases() -> Vec<Case> {
         rate("rate_shared_strided", Some(16)),
         rate("rate_shared_atomic", Some(8)),
         copies("rate_global", 32, |b| {
-            vec![buffer(b, 4 << 20), Arg::U32(32)]
+            vec![buffer(b, 4 << 20), Arg::U32(32), Arg::U32(PASSES)]
         }),
         copies("rate_global_16", 8, |b| {
-            vec![buffer(b, 4 << 20), Arg::U32(8)]
+            vec![buffer(b, 4 << 20), Arg::U32(8), Arg::U32(PASSES)]
         }),
         copies("rate_global_strided", 8, |b| {
-            vec![buffer(b, 4 << 20), Arg::U32(8)]
+            vec![buffer(b, 4 << 20), Arg::U32(8), Arg::U32(PASSES)]
         }),
         rate("rate_global_atomic", Some(8)),
         Case {

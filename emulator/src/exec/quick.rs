@@ -81,15 +81,9 @@ type Quarter = [u32; 8];
 /// `d = f(a, b, c)` of 32-bit lanes, eight at a time: the operands are not copied first.
 ///
 /// # Safety
-/// The rows are below the number of rows of `registers`.
+/// `rows` is the [pointer](Registers::pointer) of registers that have so many rows, and nothing else refers to them.
 #[inline(always)]
-unsafe fn apply3(
-    registers: &mut Registers,
-    r: [u32; 4],
-    mask: u32,
-    f: impl Fn(u32, u32, u32) -> u32,
-) {
-    let rows = registers.pointer();
+unsafe fn apply3(rows: *mut u32, r: [u32; 4], mask: u32, f: impl Fn(u32, u32, u32) -> u32) {
     // SAFETY: a row is 32 lanes of 4 bytes, and the caller keeps all four within the registers. Rows are the same or apart, and
     // eight lanes are read before the same eight lanes are written.
     unsafe {
@@ -121,11 +115,16 @@ vectorised! {
         let mut pc = split.pc;
         let mut executed = 0;
         let mut result = Ok(());
+        // A copy: where the registers keep it, its address can look to a processor like that of a row just written, and each
+        // instruction would wait for the one before.
+        let mut rows = warp.registers.pointer();
         macro_rules! apply {
-            ($r:expr, $mask:expr, $f:expr) => {
-                // SAFETY: quick forms name rows below `code.rows` only, which is how many the registers of the code have.
-                unsafe { apply3(&mut warp.registers, $r, $mask, $f) }
-            };
+            ($r:expr, $mask:expr, $f:expr) => {{
+                // SAFETY: quick forms name rows below `code.rows` only, which is how many the registers of the code have, and since
+                // the pointer was taken nothing but this has touched their rows.
+                unsafe { apply3(rows, $r, $mask, $f) }
+                continue;
+            }};
         }
         macro_rules! compare {
             ($r:expr, $mask:expr, $t:ty, $f:expr) => {{
@@ -249,6 +248,7 @@ vectorised! {
             if result.is_err() {
                 break;
             }
+            rows = warp.registers.pointer();
         }
         split.pc = pc;
         split.alone &= executed == 0;

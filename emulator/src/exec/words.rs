@@ -18,6 +18,18 @@ fn four<T>(first: usize, f: impl Fn(usize) -> T) -> [T; 4] {
     [f(first), f(first + 1), f(first + 2), f(first + 3)]
 }
 
+/// The lanes of a register, four words each.
+#[inline(always)]
+fn words(registers: &Registers, row: u32) -> &[Quad; 8] {
+    bytemuck::cast_ref(registers.r32(row))
+}
+
+/// As [`words`], of a register of 64 bits.
+#[inline(always)]
+fn pairs(registers: &Registers, row: u32) -> &[Quad; 16] {
+    bytemuck::cast_ref(registers.r64(row))
+}
+
 /// Writes the registers of a load, of the lanes of a mask. `line` gives what lies in memory: first what lane 0 loads, then lane 1,
 /// `BYTES` each.
 #[inline(always)]
@@ -76,23 +88,21 @@ pub(super) fn take<const BYTES: usize>(
     r: &[u32],
     mut line: impl FnMut(usize, Line),
 ) {
-    let words = |element: usize| -> &[Quad; 8] { bytemuck::cast_ref(registers.r32(r[element])) };
-    let pairs = |element: usize| -> &[Quad; 16] { bytemuck::cast_ref(registers.r64(r[element])) };
     match (BYTES, a.bytes) {
         (4, _) => {
-            let words = words(0);
+            let words = words(registers, r[0]);
             for part in 0..2 {
                 line(part, four(4 * part, |i| words[i]));
             }
         }
         (8, 8) => {
-            let pairs = pairs(0);
+            let pairs = pairs(registers, r[0]);
             for part in 0..4 {
                 line(part, four(4 * part, |i| pairs[i]));
             }
         }
         (8, _) => {
-            let (low, high) = (words(0), words(1));
+            let (low, high) = (words(registers, r[0]), words(registers, r[1]));
             for part in 0..4 {
                 let [a, b] = zip(low[2 * part], high[2 * part]);
                 let [c, d] = zip(low[2 * part + 1], high[2 * part + 1]);
@@ -100,7 +110,7 @@ pub(super) fn take<const BYTES: usize>(
             }
         }
         (_, 8) => {
-            let (low, high) = (pairs(0), pairs(1));
+            let (low, high) = (pairs(registers, r[0]), pairs(registers, r[1]));
             for part in 0..8 {
                 let [a, b] = halves(low[2 * part], high[2 * part]);
                 let [c, d] = halves(low[2 * part + 1], high[2 * part + 1]);
@@ -108,9 +118,10 @@ pub(super) fn take<const BYTES: usize>(
             }
         }
         _ => {
-            let elements = four(0, words);
+            let (a, b) = (words(registers, r[0]), words(registers, r[1]));
+            let (c, d) = (words(registers, r[2]), words(registers, r[3]));
             for part in 0..8 {
-                line(part, transpose(four(0, |element| elements[element][part])));
+                line(part, transpose([a[part], b[part], c[part], d[part]]));
             }
         }
     }

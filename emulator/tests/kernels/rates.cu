@@ -76,19 +76,23 @@ extern "C" __global__ void rate_shared_atomic(u32 *out, int n) {
     out[blockIdx.x * blockDim.x + threadIdx.x] = s[threadIdx.x];
 }
 
-// 256 threads copy eight pieces of a part of the buffer to the next eight.
-template <typename T, int STRIDE> __device__ void global_copies(T *data, int n) {
+// 256 threads copy eight pieces of a part of the buffer to the next eight, all parts of a block `passes` times.
+template <typename T, int STRIDE> __device__ void global_copies(T *data, int n, int passes) {
     const int step = 256 * STRIDE;
-    T *at = data + blockIdx.x * n * 16 * step + threadIdx.x * STRIDE;
-    for (int i = 0; i < n; i++) {
+    for (int pass = 0; pass < passes; pass++) {
+        T *at = data + blockIdx.x * n * 16 * step + threadIdx.x * STRIDE;
+        for (int i = 0; i < n; i++) {
 #pragma unroll
-        for (int j = 0; j < 8; j++) at[(8 + j) * step] = at[j * step];
-        at += 16 * step;
+            for (int j = 0; j < 8; j++) at[(8 + j) * step] = at[j * step];
+            at += 16 * step;
+        }
     }
 }
-extern "C" __global__ void rate_global(u32 *data, int n) { global_copies<u32, 1>(data, n); }
-extern "C" __global__ void rate_global_strided(u32 *data, int n) { global_copies<u32, 4>(data, n); }
-extern "C" __global__ void rate_global_16(uint4 *data, int n) { global_copies<uint4, 1>(data, n); }
+extern "C" __global__ void rate_global(u32 *data, int n, int passes) { global_copies<u32, 1>(data, n, passes); }
+extern "C" __global__ void rate_global_strided(u32 *data, int n, int passes) { global_copies<u32, 4>(data, n, passes); }
+extern "C" __global__ void rate_global_16(uint4 *data, int n, int passes) {
+    global_copies<uint4, 1>(data, n, passes);
+}
 
 extern "C" __global__ void rate_global_atomic(u32 *data, int n) {
     u32 *at = data + threadIdx.x;
