@@ -53,7 +53,7 @@ pub mod sm_clock;
 
 pub use backend::{AttentionBatch, Backend, Kernel, QkvLayout};
 pub use cost::Cost;
-pub use cpu::{Cpu, CpuBuffer, CpuKvPool, CpuMatrix, HostRoofs, MemoryLevel};
+pub use cpu::{Cpu, CpuBuffer, CpuKvPool, CpuMatrix, HostRoofs, MemoryLevel, Traffic};
 pub use dtype::DType;
 pub use error::Error;
 pub use rope_kv::CpuRopeTable;

@@ -22,7 +22,7 @@ pub(crate) use kv_pool::KvLayer;
 pub(crate) use kv_pool::{KvElement, KvLayerMut};
 pub use matrix::CpuMatrix;
 pub use memory::CpuBuffer;
-pub use roofs::{HostRoofs, MemoryLevel};
+pub use roofs::{HostRoofs, MemoryLevel, Traffic};
 pub(crate) use simd::{Level, Op, Simd, exp};
 
 use std::cell::{Cell, RefCell};

@@ -24,6 +24,15 @@ pub struct MemoryLevel {
     pub bytes_per_s: f64,
 }
 
+/// What becomes of the bytes of a working set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Traffic {
+    /// Each is read.
+    Read,
+    /// Each is read and written again, which counts twice.
+    Update,
+}
+
 /// The best of this many: what else runs on the machine only ever makes a run slower.
 const RUNS: usize = 5;
 /// A run reads at least this much per thread, so that starting the threads does not count.
@@ -57,11 +66,18 @@ impl Cpu {
                     Some(MemoryLevel {
                         name,
                         working_set_bytes,
-                        bytes_per_s: read_bytes_per_s(threads, bytes)?,
+                        bytes_per_s: bytes_per_s(threads, bytes, Traffic::Read)?,
                     })
                 })
                 .collect(),
         })
+    }
+
+    /// Bytes per second that all threads together move in a working set that they share out and go over again and again; none if
+    /// the machine grants no memory for it. Takes 10 ms for what a cache holds.
+    pub fn measure_bytes_per_s(&self, working_set_bytes: usize, traffic: Traffic) -> Option<f64> {
+        let threads = self.threads();
+        self.run(|| bytes_per_s(threads, working_set_bytes, traffic))
     }
 }
 
@@ -85,27 +101,34 @@ fn flops_per_s(threads: usize) -> f64 {
     (threads * STEPS * SUMS * 8 * 2) as f64 / seconds
 }
 
-fn read_bytes_per_s(threads: usize, bytes: usize) -> Option<f64> {
+fn bytes_per_s(threads: usize, bytes: usize, traffic: Traffic) -> Option<f64> {
     let level = level();
-    // A whole number of steps of `Read`.
-    let share = (bytes / threads / 4).next_multiple_of(SUMS * 8);
+    // A whole number of steps of `Read` and `Update`.
+    let share = (bytes / threads / 4).max(1).next_multiple_of(SUMS * 8);
     let mut data = CpuBuffer::<f32>::zeroed("the bandwidth measurement", share * threads).ok()?;
-    // Pages that were never written are all the same page of zeroes, which a cache holds.
     let parts = Shared::new(&mut data);
-    parallel(threads, |i| {
-        // SAFETY: each task writes its own share.
-        unsafe { parts.slice(i * share..(i + 1) * share) }.fill(1.0);
-    });
+    // SAFETY: each task has its own share, and one of them at a time.
+    let part = |i: usize| unsafe { parts.slice(i * share..(i + 1) * share) };
+    // Pages that were never written are all the same page of zeroes, which a cache holds.
+    parallel(threads, |i| part(i).fill(1.0));
     let passes = (LEAST_BYTES / (share * 4)).max(1);
-    let data = &*data;
     let seconds = best_seconds(|| {
         parallel(threads, |i| {
             for _ in 0..passes {
-                std::hint::black_box(level.run(Read(&data[i * share..(i + 1) * share])));
+                match traffic {
+                    Traffic::Read => {
+                        std::hint::black_box(level.run(Read(part(i))));
+                    }
+                    Traffic::Update => level.run(Update(part(i))),
+                }
             }
         });
     });
-    Some((passes * share * threads * 4) as f64 / seconds)
+    let moved_per_byte = match traffic {
+        Traffic::Read => 1,
+        Traffic::Update => 2,
+    };
+    Some((moved_per_byte * passes * share * threads * 4) as f64 / seconds)
 }
 
 /// Multiply-adds that wait for nothing but the units.
@@ -147,6 +170,25 @@ impl Op for Read<'_> {
             }
         }
         sums.into_iter().map(|v| s.sum(v)).sum()
+    }
+}
+
+/// Reads and writes of every byte, in order.
+struct Update<'a>(&'a mut [f32]);
+
+impl Op for Update<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let (a, b) = (s.splat(0.999), s.splat(1e-3));
+        for step in self.0.chunks_exact_mut(8) {
+            // SAFETY: the step holds 8 floats.
+            unsafe {
+                let x = s.load(step.as_ptr());
+                s.store(step.as_mut_ptr(), s.fma(x, a, b));
+            }
+        }
     }
 }
 
@@ -229,6 +271,20 @@ mod tests {
             roofs.memory.iter().all(|m| m.bytes_per_s > 1e7),
             "{roofs:?}"
         );
+    }
+
+    #[test]
+    fn every_working_set_has_a_rate() {
+        let cpu = Cpu::new(Some(2)).unwrap();
+        for traffic in [Traffic::Read, Traffic::Update] {
+            for bytes in [0, 1, 100_000] {
+                let rate = cpu.measure_bytes_per_s(bytes, traffic);
+                assert!(
+                    rate.is_some_and(|rate| rate > 1e7),
+                    "{bytes} {traffic:?}: {rate:?}"
+                );
+            }
+        }
     }
 
     #[test]

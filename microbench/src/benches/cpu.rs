@@ -1,18 +1,18 @@
 //! The operations on the CPU device: groups `memory`, `gemm`, `gemv`, `attention`, `norm`, `rope_kv` and `sampling`.
 //!
 //! Shapes are those of SmolLM2-135M. A product that repeats finds its weights in the last-level cache where that is large enough, and
-//! is held against that level; whole steps, whose weights come from memory, are measured in `decode`.
+//! is held against what that gives; whole steps, whose weights come from memory, are measured in `decode`.
 
 use std::hint::black_box;
 use std::rc::Rc;
 
 use stepscope_kernels::sample::SamplingParams;
 use stepscope_kernels::{
-    AttentionBatch, Backend, Cost, Cpu, CpuBuffer, CpuMatrix, DType, QkvLayout, attention_decode,
-    attention_prefill, dummy_weights, gemm, rms_norm, rope_kv, sample, silu_mul,
+    AttentionBatch, Backend, Cost, Cpu, CpuBuffer, CpuMatrix, DType, QkvLayout, Traffic,
+    attention_decode, attention_prefill, dummy_weights, gemm, rms_norm, rope_kv, sample, silu_mul,
 };
 
-use super::roofs::Roofs;
+use super::cpu_roofs::{CpuRoofs, WorkingSet};
 use super::suite::{Case, Rate, Suite, wall};
 use crate::{Error, Work};
 
@@ -35,31 +35,40 @@ const MATRICES: [(&str, usize, usize); 5] = [
 
 struct Context {
     cpu: Rc<Cpu>,
-    roofs: Roofs,
+    /// Where times are measured.
+    roofs: Option<Rc<CpuRoofs>>,
     is_test: bool,
 }
 
 impl Context {
+    /// A benchmark that goes over `set` again and again.
     fn case(
         &self,
+        suite: &Suite,
         group: &'static str,
         operation: &'static str,
         shape: String,
         cost: Cost,
+        set: WorkingSet,
     ) -> Case {
-        let work = Work {
-            flops: cost.flops,
-            bytes: cost.bytes(),
-        };
-        Case {
+        let mut case = Case {
             group,
             function: "cpu".to_owned(),
             shape,
             operation,
             dtype: "bf16",
-            rate: Rate::Work(work),
-            roof: self.roofs.of(work),
+            rate: Rate::Work(Work {
+                flops: cost.flops,
+                bytes: cost.bytes(),
+            }),
+            roof: None,
+        };
+        if let Some(roofs) = &self.roofs
+            && suite.wants(&case.id())
+        {
+            case.roof = Some(roofs.of(set));
         }
+        case
     }
 
     fn filled(&self, len: usize) -> Result<CpuBuffer<f32>, Error> {
@@ -68,6 +77,22 @@ impl Context {
             *x = (i % 17) as f32 * 0.1 - 0.8;
         }
         Ok(buffer)
+    }
+}
+
+/// Of an operation that reads far more than it writes, each byte once.
+fn read(cost: &Cost) -> WorkingSet {
+    WorkingSet {
+        bytes: cost.bytes(),
+        traffic: Traffic::Read,
+    }
+}
+
+/// Of an operation that writes about as much as it reads, on so many bytes.
+fn updated(bytes: usize) -> WorkingSet {
+    WorkingSet {
+        bytes: bytes as u64,
+        traffic: Traffic::Update,
     }
 }
 
@@ -99,7 +124,7 @@ pub(super) fn run(suite: &mut Suite) -> Result<(), Error> {
     // A filter may mean none of these, and roofs take a second to measure: first the names alone.
     let names = Context {
         cpu: Rc::new(Cpu::new(Some(1))?),
-        roofs: Roofs::default(),
+        roofs: None,
         is_test: suite.is_test(),
     };
     let is_ours = suite.only_names(|suite| all(suite, &names));
@@ -154,12 +179,14 @@ fn memory(suite: &mut Suite, context: &Context) {
         suite.host(&of("read, one thread", bytes as u64), &mut |n| {
             let data = ready(&mut data, || Ok(vec![1_f32; len]))?;
             wall(n, || {
-                let sums = data.chunks(16).fold([0_f32; 16], |mut sums, chunk| {
+                // Enough sums for no addition to wait for another.
+                let (chunks, _) = black_box(&*data).as_chunks::<64>();
+                let mut sums = [0_f32; 64];
+                for chunk in chunks {
                     for (sum, x) in sums.iter_mut().zip(chunk) {
                         *sum += x;
                     }
-                    sums
-                });
+                }
                 black_box(sums);
                 Ok(())
             })
@@ -188,22 +215,25 @@ fn products(suite: &mut Suite, context: &Context, group: &'static str, rows: &[u
             let cost = gemm::cost(m, n, k, false, DType::BF16, DType::F32);
             let shape = format!("smollm2-135m {name} {m}x{n}x{k}");
             let mut inputs: Option<(CpuMatrix, CpuBuffer<f32>, CpuBuffer<f32>)> = None;
-            suite.host(&context.case(group, "gemm", shape, cost), &mut |count| {
-                let (weight, x, out) = ready(&mut inputs, || {
-                    let weight = dummy_weights::uniform(cpu, DType::BF16, &[n, k])?;
-                    Ok((
-                        cpu.matrix(&[weight])?,
-                        context.filled(m * k)?,
-                        cpu.buffer(m * n)?,
-                    ))
-                })?;
-                let time = wall(count, || {
-                    cpu.gemm(black_box(x), m, weight, None, out)?;
-                    Ok(())
-                })?;
-                finite(out)?;
-                Ok(time)
-            });
+            suite.host(
+                &context.case(suite, group, "gemm", shape, cost, read(&cost)),
+                &mut |count| {
+                    let (weight, x, out) = ready(&mut inputs, || {
+                        let weight = dummy_weights::uniform(cpu, DType::BF16, &[n, k])?;
+                        Ok((
+                            cpu.matrix(&[weight])?,
+                            context.filled(m * k)?,
+                            cpu.buffer(m * n)?,
+                        ))
+                    })?;
+                    let time = wall(count, || {
+                        cpu.gemm(black_box(x), m, weight, None, out)?;
+                        Ok(())
+                    })?;
+                    finite(out)?;
+                    Ok(time)
+                },
+            );
         }
     }
 }
@@ -229,7 +259,7 @@ fn attention(suite: &mut Suite, context: &Context) {
         let shape = format!("smollm2-135m {kind} {queries} of {positions}");
         let mut inputs = None;
         suite.host(
-            &context.case("attention", operation, shape, cost),
+            &context.case(suite, "attention", operation, shape, cost, read(&cost)),
             &mut |count| {
                 let (qkv, kv, out) = ready(&mut inputs, || {
                     Ok((
@@ -272,7 +302,14 @@ fn norm(suite: &mut Suite, context: &Context) {
         let cost = rms_norm::add_cost(rows, HIDDEN, DType::F32);
         let mut inputs = None;
         suite.host(
-            &context.case("norm", "add_rms_norm", shape, cost),
+            &context.case(
+                suite,
+                "norm",
+                "add_rms_norm",
+                shape,
+                cost,
+                updated(3 * 4 * rows * HIDDEN),
+            ),
             &mut |count| {
                 let (x, residual, weight, out) = ready(&mut inputs, || {
                     let len = rows * HIDDEN;
@@ -297,7 +334,14 @@ fn norm(suite: &mut Suite, context: &Context) {
         let cost = silu_mul::cost(rows, INTERMEDIATE, DType::F32);
         let mut inputs = None;
         suite.host(
-            &context.case("norm", "silu_mul", shape, cost),
+            &context.case(
+                suite,
+                "norm",
+                "silu_mul",
+                shape,
+                cost,
+                updated(3 * 4 * rows * INTERMEDIATE),
+            ),
             &mut |count| {
                 let (gate_up, out) = ready(&mut inputs, || {
                     Ok((
@@ -324,9 +368,10 @@ fn rotation(suite: &mut Suite, context: &Context) {
         }
         let shape = format!("smollm2-135m {tokens} tokens");
         let cost = rope_kv::cost(tokens, LAYOUT, DType::F32, DType::BF16);
+        let bytes = 4 * tokens * LAYOUT.width() + cost.kv_bytes as usize;
         let mut inputs = None;
         suite.host(
-            &context.case("rope_kv", "rope_kv", shape, cost),
+            &context.case(suite, "rope_kv", "rope_kv", shape, cost, updated(bytes)),
             &mut |count| {
                 let (qkv, places, rope, kv) = ready(&mut inputs, || {
                     let frequencies: Vec<f64> = (0..32)
@@ -369,7 +414,7 @@ fn sampling(suite: &mut Suite, context: &Context) {
             let cost = sample::cost(requests, VOCAB, DType::F32);
             let mut inputs = None;
             suite.host(
-                &context.case("sampling", "sample", shape, cost),
+                &context.case(suite, "sampling", "sample", shape, cost, read(&cost)),
                 &mut |count| {
                     let (logits, ids) = ready(&mut inputs, || {
                         Ok((context.filled(requests * VOCAB)?, vec![-1; requests]))

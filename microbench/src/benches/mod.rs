@@ -23,6 +23,7 @@
 
 mod arguments;
 mod cpu;
+mod cpu_roofs;
 mod format;
 mod gpu;
 mod host;

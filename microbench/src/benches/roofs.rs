@@ -1,6 +1,5 @@
 //! What bounds a benchmark on the device that runs it.
 
-use stepscope_kernels::Cpu;
 use stepscope_profiler::gpus;
 use stepscope_profiler::microbench::Roof;
 use stepscope_profiler::quantity::with_prefix;
@@ -14,24 +13,6 @@ pub(super) struct Roofs {
     /// Bytes up to which a level serves a working set, and its rate; the last serves all.
     levels: Vec<(&'static str, u64, f64)>,
     source: String,
-}
-
-/// Measured now.
-pub(super) fn of_cpu(cpu: &Cpu) -> Roofs {
-    let measured = cpu.measure_roofs();
-    Roofs {
-        flops_per_s: Some(measured.flops_per_s),
-        levels: measured
-            .memory
-            .iter()
-            .map(|level| (level.name, level.working_set_bytes, level.bytes_per_s))
-            .collect(),
-        source: format!(
-            "measured on this machine, {} threads ({})",
-            cpu.threads(),
-            cpu.simd()
-        ),
-    }
 }
 
 /// By the data sheet of the GPU that the driver calls `name`; nothing if there is none here.

@@ -15,9 +15,9 @@ use stepscope_profiler::Timer;
 use stepscope_profiler::microbench::{Roof, Row, Sample, Series, Status};
 
 use super::arguments::{Arguments, Mode};
+use super::cpu_roofs::CpuRoofs;
 use super::format::{Format, Scale};
 use super::profile::{Profile, StepProfiler};
-use super::roofs::{Roofs, of_cpu};
 use super::stopwatch::{Failures, Stopwatch};
 use super::{Surroundings, record};
 use crate::{Error, Work};
@@ -140,7 +140,7 @@ pub(super) struct Suite {
     failures: Failures,
     folder: PathBuf,
     device: OnceCell<Device>,
-    cpu: OnceCell<(Rc<Cpu>, Roofs)>,
+    cpu: OnceCell<(Rc<Cpu>, Option<Rc<CpuRoofs>>)>,
     /// What was measured, in the order in which it was.
     rows: Vec<Row>,
     /// What failed, one line each.
@@ -183,26 +183,28 @@ impl Suite {
         self.mode() == Mode::Test
     }
 
+    /// Whether a benchmark of this name is to run.
+    pub(super) fn wants(&self, id: &str) -> bool {
+        self.arguments.wants(id)
+    }
+
     /// Whether any of these benchmarks is to run.
     pub(super) fn wants_any<'a>(&self, cases: impl IntoIterator<Item = &'a Case>) -> bool {
         let mut cases = cases.into_iter();
         cases.any(|case| self.arguments.wants(&case.id()))
     }
 
-    /// The CPU device, with its roofs where they are needed.
-    pub(super) fn cpu(&self) -> Result<(Rc<Cpu>, Roofs), Error> {
+    /// The CPU device, with its roofs where times are measured.
+    pub(super) fn cpu(&self) -> Result<(Rc<Cpu>, Option<Rc<CpuRoofs>>), Error> {
         if let Some(known) = self.cpu.get() {
             return Ok(known.clone());
         }
-        let cpu = Cpu::new(None)?;
-        let roofs = match self.mode() {
-            Mode::Measure => of_cpu(&cpu),
-            _ => Roofs::default(),
-        };
-        if let Some(text) = roofs.describe() {
-            println!("roofs of this CPU: {text}");
+        let cpu = Rc::new(Cpu::new(None)?);
+        let roofs = (self.mode() == Mode::Measure).then(|| Rc::new(CpuRoofs::measure(&cpu)));
+        if let Some(roofs) = &roofs {
+            println!("roofs of this CPU: {}", roofs.describe());
         }
-        Ok(self.cpu.get_or_init(|| (Rc::new(cpu), roofs)).clone())
+        Ok(self.cpu.get_or_init(|| (cpu, roofs)).clone())
     }
 
     /// The GPU; the emulated device in test mode.

@@ -1,0 +1,105 @@
+//! What bounds a benchmark on the CPU device: measured on this machine.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use stepscope_kernels::{Cpu, HostRoofs, Traffic};
+use stepscope_profiler::microbench::Roof;
+use stepscope_profiler::quantity::with_prefix;
+
+/// What an operation that is repeated on the same data does to memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct WorkingSet {
+    pub(super) bytes: u64,
+    pub(super) traffic: Traffic,
+}
+
+/// The rates of this machine. Those of memory depend on where the data lie, and a level of caches ends nowhere sharply: they are
+/// measured for each working set of its own size.
+#[derive(Debug)]
+pub(super) struct CpuRoofs {
+    cpu: Rc<Cpu>,
+    of_levels: HostRoofs,
+    measured: RefCell<BTreeMap<WorkingSet, Option<f64>>>,
+}
+
+impl CpuRoofs {
+    pub(super) fn measure(cpu: &Rc<Cpu>) -> CpuRoofs {
+        CpuRoofs {
+            of_levels: cpu.measure_roofs(),
+            cpu: Rc::clone(cpu),
+            measured: RefCell::default(),
+        }
+    }
+
+    /// Of what is done to a working set; measured when it is first asked for, which takes 10 ms, or 0.3 s beyond the caches.
+    pub(super) fn of(&self, set: WorkingSet) -> Roof {
+        let measure = || {
+            let bytes = usize::try_from(set.bytes).ok()?;
+            self.cpu.measure_bytes_per_s(bytes, set.traffic)
+        };
+        let mut measured = self.measured.borrow_mut();
+        let bytes_per_s = *measured.entry(set).or_insert_with(measure);
+        let what = match set.traffic {
+            Traffic::Read => "reads",
+            Traffic::Update => "updates in place",
+        };
+        let on = format!(
+            "measured on this machine, {} threads ({})",
+            self.cpu.threads(),
+            self.cpu.simd()
+        );
+        Roof {
+            flops_per_s: Some(self.of_levels.flops_per_s),
+            bytes_per_s,
+            source: match bytes_per_s {
+                Some(_) => {
+                    format!(
+                        "{on}; {what} of {} again and again",
+                        with_prefix(set.bytes as f64, "B")
+                    )
+                }
+                None => on,
+            },
+        }
+    }
+
+    /// In one line: arithmetic, and reads from each level of memory.
+    pub(super) fn describe(&self) -> String {
+        let levels: Vec<String> = (self.of_levels.memory.iter())
+            .map(|level| format!("{} {}", level.name, with_prefix(level.bytes_per_s, "B/s")))
+            .collect();
+        format!(
+            "{}, reads from {} (measured, {} threads, {})",
+            with_prefix(self.of_levels.flops_per_s, "FLOP/s"),
+            levels.join(", "),
+            self.cpu.threads(),
+            self.cpu.simd()
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_roof_is_measured_once_for_a_working_set_and_says_what_it_is_of() {
+        let cpu = Rc::new(Cpu::new(Some(1)).unwrap());
+        let roofs = CpuRoofs::measure(&cpu);
+        let set = WorkingSet {
+            bytes: 100_000,
+            traffic: Traffic::Update,
+        };
+        let roof = roofs.of(set);
+        assert!(roof.bytes_per_s.unwrap() > 1e7, "{roof:?}");
+        assert!(
+            roof.source
+                .ends_with("updates in place of 100 kB again and again"),
+            "{roof:?}"
+        );
+        assert_eq!(roofs.of(set), roof);
+        assert!(roofs.describe().contains("GFLOP/s, reads from L2 "));
+    }
+}
