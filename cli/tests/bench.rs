@@ -75,6 +75,17 @@ fn what_is_measured_lies_in_a_record_beside_criterions_files() {
         .run(&[&words[..], &["--baseline", "main"]].concat())
         .success();
     assert!(ran.stdout.contains("change:"), "{}", ran.stdout);
+    // It ends with a table and with where to look on.
+    let (_, end) = ran.stdout.split_once("\nMicrobenchmarks of ").unwrap();
+    assert!(
+        end.contains("\nkv_alloc\n") && end.contains("kernel or peer"),
+        "{end}"
+    );
+    assert!(
+        end.trim_end()
+            .ends_with("every sample: runs/bench/kv_alloc/microbench.json"),
+        "{end}"
+    );
 }
 
 #[test]

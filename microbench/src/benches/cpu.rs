@@ -56,7 +56,11 @@ impl Context {
             function: "cpu".to_owned(),
             shape,
             operation,
-            dtype: "bf16",
+            // Of what is stored; the CPU device's activations are f32.
+            dtype: match operation {
+                "gemm" | "attention_decode" | "attention_prefill" | "rope_kv" => "bf16",
+                _ => "f32",
+            },
             rate: Rate::Work(Work {
                 flops: cost.flops,
                 bytes: cost.bytes(),

@@ -44,6 +44,35 @@ pub(super) fn baseline(words: impl IntoIterator<Item = String>) -> Option<String
     None
 }
 
+/// The record of a run that begins, without rows.
+pub(super) fn of(surroundings: &Surroundings) -> Microbench {
+    Microbench::new(
+        surroundings.program.clone(),
+        environment::utc_now(),
+        surroundings.environment(),
+    )
+}
+
+/// Where the files of the groups lie, in one line.
+pub(super) fn places(paths: &[PathBuf]) -> Option<String> {
+    let first = paths.first()?;
+    let group = |path: &PathBuf| {
+        let folder = path.parent().and_then(Path::file_name);
+        folder.unwrap_or_default().to_string_lossy().into_owned()
+    };
+    let groups: Vec<String> = paths.iter().map(group).collect();
+    if groups.len() == 1 {
+        return Some(format!("every sample: {}", first.display()));
+    }
+    let all = first.parent().and_then(Path::parent)?.join("GROUP");
+    let all = all.join(first.file_name().unwrap_or_default());
+    Some(format!(
+        "every sample: {}, of {}",
+        all.display(),
+        groups.join(", ")
+    ))
+}
+
 /// Writes a file for each group; under a name of its own if a baseline is kept.
 pub(super) fn write(
     folder: &Path,
@@ -64,11 +93,7 @@ pub(super) fn write(
     };
     let mut written = Vec::new();
     for (group, rows) in groups {
-        let mut record = Microbench::new(
-            surroundings.program.clone(),
-            environment::utc_now(),
-            surroundings.environment(),
-        );
+        let mut record = of(surroundings);
         record.rows = rows;
         let path = folder.join(&group).join(&name);
         let parent = path.parent().unwrap_or(folder);
@@ -96,6 +121,23 @@ mod tests {
         );
         assert_eq!(of("/opt/stepscope/stepscope"), None);
         assert_eq!(of("stepscope"), None);
+    }
+
+    #[test]
+    fn one_line_tells_where_all_files_lie() {
+        let of = |groups: &[&str]| {
+            let path = |group: &&str| Path::new("target/criterion").join(group).join(FILE);
+            places(&groups.iter().map(path).collect::<Vec<_>>())
+        };
+        assert_eq!(of(&[]), None);
+        assert_eq!(
+            of(&["gemm"]).unwrap(),
+            "every sample: target/criterion/gemm/microbench.json"
+        );
+        assert_eq!(
+            of(&["gemm", "norm"]).unwrap(),
+            "every sample: target/criterion/GROUP/microbench.json, of gemm, norm"
+        );
     }
 
     #[test]

@@ -12,14 +12,14 @@ use stepscope_device::driver::Driver;
 use stepscope_kernels::cuda::Cuda;
 use stepscope_kernels::{Cpu, DType};
 use stepscope_profiler::Timer;
-use stepscope_profiler::microbench::{Roof, Row, Sample, Series, Status};
+use stepscope_profiler::microbench::{self, Roof, Row, Sample, Series, Status};
 
 use super::arguments::{Arguments, Mode};
 use super::cpu_roofs::CpuRoofs;
 use super::format::{Format, Scale};
 use super::profile::{Profile, StepProfiler};
 use super::stopwatch::{Failures, Stopwatch};
-use super::{Surroundings, record};
+use super::{Surroundings, launch, record};
 use crate::{Error, Work};
 
 /// Chooses what takes the times of kernels on a GPU: `events` (the default) or `cupti`.
@@ -421,6 +421,14 @@ impl Suite {
         row.series.as_ref()
     }
 
+    /// What ran, in tables. What was skipped was said before; launches have a table of their own.
+    fn summary(&self) -> Option<String> {
+        let is_new = |row: &&Row| row.status != Status::Skipped && row.group != launch::GROUP;
+        let mut record = record::of(&self.surroundings);
+        record.rows = self.rows.iter().filter(is_new).cloned().collect();
+        (!record.rows.is_empty()).then(|| microbench::text(&record))
+    }
+
     fn save(&self) -> Result<Vec<PathBuf>, Error> {
         let baseline = record::baseline(std::env::args());
         record::write(
@@ -446,8 +454,12 @@ impl Suite {
         }
         match self.mode() {
             Mode::Measure => {
-                for path in self.save()? {
-                    println!("every sample: {}", path.display());
+                let paths = self.save()?;
+                if let Some(summary) = self.summary() {
+                    print!("\n{summary}");
+                }
+                if let Some(line) = record::places(&paths) {
+                    println!("\n{line}");
                 }
             }
             Mode::Test => println!(

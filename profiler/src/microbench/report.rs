@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{Microbench, Peer, Row, Series, Status};
+use crate::Timer;
 use crate::gate::printable;
 use crate::quantity::significant;
 use crate::report::Table;
@@ -14,7 +15,7 @@ const ABOVE_ROOF: f64 = 1.1;
 pub fn text(bench: &Microbench) -> String {
     let mut sections = vec![heading(bench)];
     for rows in bench.rows.chunk_by(|a, b| a.group == b.group) {
-        sections.push(format!("{}\n{}", printable(&rows[0].group), table(rows)));
+        sections.push(group(rows));
     }
     if bench.rows.is_empty() {
         sections.push("Nothing was measured.".to_owned());
@@ -53,8 +54,39 @@ fn heading(bench: &Microbench) -> String {
     lines.join("\n")
 }
 
+/// A table of what ran, and a line for each reason why others did not.
+fn group(rows: &[Row]) -> String {
+    let mut lines = vec![printable(&rows[0].group)];
+    let ran: Vec<&Row> = rows
+        .iter()
+        .filter(|row| row.status != Status::Skipped)
+        .collect();
+    if !ran.is_empty() {
+        lines.push(table(&ran));
+    }
+    let mut skipped: Vec<(&str, &str, usize)> = Vec::new();
+    for row in rows.iter().filter(|row| row.status == Status::Skipped) {
+        let reason = row.reason.as_deref().unwrap_or("no reason given");
+        let known = |(kernel, why, _): &&mut (&str, &str, usize)| {
+            *kernel == row.kernel.as_str() && *why == reason
+        };
+        match skipped.iter_mut().find(known) {
+            Some((_, _, count)) => *count += 1,
+            None => skipped.push((&row.kernel, reason, 1)),
+        }
+    }
+    for (kernel, reason, count) in skipped {
+        lines.push(format!(
+            "skipped, {count} of {}: {}",
+            printable(kernel),
+            printable(reason)
+        ));
+    }
+    lines.join("\n")
+}
+
 /// Our kernels, each with its peers on lines of their own.
-fn table(rows: &[Row]) -> String {
+fn table(rows: &[&Row]) -> String {
     let header = [
         "operation",
         "shape",
@@ -152,10 +184,11 @@ fn fate(status: Status, reason: Option<&str>) -> Option<String> {
 fn of_series(series: &Series) -> Vec<String> {
     let mut notes = Vec::new();
     if series.launches_per_sample > 1 {
-        notes.push(format!(
-            "{} launches per sample",
-            series.launches_per_sample
-        ));
+        let what = match series.timer {
+            Timer::Wall => "runs",
+            _ => "launches",
+        };
+        notes.push(format!("{} {what} per sample", series.launches_per_sample));
     }
     notes.extend(series.l2.map(|l2| l2.name().to_owned()));
     let aside = series.set_aside.len();
@@ -180,26 +213,42 @@ fn remarks(row: &Row) -> Vec<String> {
     notes
 }
 
-/// Where roofs and times come from.
+/// Where roofs and peers come from. What a source says behind a semicolon may be of one row alone: many of them are not told.
 fn legend(bench: &Microbench) -> Vec<String> {
-    let mut lines = Vec::new();
-    let mut say = |line: String| {
-        if !lines.contains(&line) {
-            lines.push(line);
-        }
-    };
-    for row in &bench.rows {
-        if let Some(roof) = &row.roof {
-            say(format!(
-                "roof of {}: {}",
-                printable(&row.group),
-                printable(&roof.source)
-            ));
+    let mut sources: Vec<(&str, Vec<&str>)> = Vec::new();
+    let ran = bench.rows.iter().filter(|row| row.series.is_some());
+    for roof in ran.filter_map(|row| row.roof.as_ref()) {
+        let (source, detail) = roof.source.split_once("; ").unwrap_or((&roof.source, ""));
+        let known = sources.iter().position(|(known, _)| *known == source);
+        let at = known.unwrap_or_else(|| {
+            sources.push((source, Vec::new()));
+            sources.len() - 1
+        });
+        let details = &mut sources[at].1;
+        if !detail.is_empty() && !details.contains(&detail) {
+            details.push(detail);
         }
     }
+    let mut lines: Vec<String> = sources
+        .iter()
+        .map(|(source, details)| {
+            let source = printable(source);
+            match details[..] {
+                [] => format!("roof: {source}"),
+                [detail] => format!("roof: {source}; {}", printable(detail)),
+                [first, ..] => format!(
+                    "roof: {source}; memory by each row's own bytes, as in: {}",
+                    printable(first)
+                ),
+            }
+        })
+        .collect();
     for peer in bench.rows.iter().flat_map(|row| &row.peers) {
         if let Some(version) = &peer.version {
-            say(format!("{} {}", printable(&peer.name), printable(version)));
+            let line = format!("{} {}", printable(&peer.name), printable(version));
+            if !lines.contains(&line) {
+                lines.push(line);
+            }
         }
     }
     match lines.is_empty() {

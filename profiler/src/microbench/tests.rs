@@ -222,11 +222,47 @@ fn a_table_has_ours_theirs_ratio_and_roof() {
         "{text}"
     );
     assert!(text.contains("WRONG: element 7 is NaN"), "{text}");
-    assert!(text.contains("skipped: no GPU"), "{text}");
+    assert!(text.contains("\nskipped, 1 of gemm_mma: no GPU"), "{text}");
     assert!(text.contains("FASTER THAN ITS ROOF ALLOWS"), "{text}");
-    assert!(text.contains("roof of gemm: data sheet of H100"), "{text}");
+    assert!(text.contains("roof: data sheet of H100"), "{text}");
     assert!(text.contains("cuBLASLt 13.0.2"), "{text}");
     assert!(!text.contains("NaN µs") && !text.contains("n/a"), "{text}");
+}
+
+/// What is the same for many rows is said once.
+#[test]
+fn reasons_and_sources_are_told_once() {
+    let skipped = |shape: &str| Row {
+        status: Status::Skipped,
+        reason: Some("no GPU".to_owned()),
+        ..row(shape, None)
+    };
+    let with = |shape: &str, source: &str| {
+        let mut row = row(shape, Some(series(2e4)));
+        row.roof.as_mut().unwrap().source = source.to_owned();
+        row
+    };
+    let all = bench(vec![
+        with("a", "measured; reads of 1 MB"),
+        skipped("b"),
+        skipped("c"),
+        with("d", "measured; reads of 2 MB"),
+        with("e", "sheet; DRAM"),
+    ]);
+    let text = text(&all);
+    let [.., a, b, c] = &text.lines().collect::<Vec<_>>()[..] else {
+        panic!("{text}");
+    };
+    assert!(
+        text.contains("\nskipped, 2 of gemm_mma: no GPU\n"),
+        "{text}"
+    );
+    assert_eq!(*a, "");
+    assert_eq!(
+        *b,
+        "roof: measured; memory by each row's own bytes, as in: reads of 1 MB"
+    );
+    assert_eq!(*c, "roof: sheet; DRAM");
 }
 
 #[test]

@@ -25,6 +25,9 @@ use super::arguments::{Arguments, Mode};
 use super::suite::{Case, Rate, Suite, wanted_device};
 use crate::Error;
 
+/// The name of the group.
+pub(super) const GROUP: &str = "launch";
+
 /// Launches in a row; the queues of NVIDIA's drivers hold 1024.
 pub const BATCH: usize = 256;
 
@@ -116,7 +119,7 @@ pub(super) fn group(suite: &mut Suite, more: &[(&'static str, MakeWay)]) -> Resu
     let (driver, against) = match open(suite.mode()) {
         Ok(opened) => opened,
         Err(reason) => {
-            suite.skip("launch", "all ways", &reason, &cases);
+            suite.skip(GROUP, "all ways", &reason, &cases);
             return Ok(());
         }
     };
@@ -149,7 +152,7 @@ pub(super) fn group(suite: &mut Suite, more: &[(&'static str, MakeWay)]) -> Resu
         if name.starts_with("cudarc")
             && let Err(reason) = &of_cudarc
         {
-            suite.skip("launch", name, reason, std::slice::from_ref(case));
+            suite.skip(GROUP, name, reason, std::slice::from_ref(case));
             continue;
         }
         let mut way: Option<Box<dyn Way>> = None;
@@ -235,7 +238,7 @@ fn words(name: &str) -> &str {
 
 fn case(name: &str, shape: &str) -> Case {
     Case {
-        group: "launch",
+        group: GROUP,
         function: name.to_owned(),
         shape: shape.to_owned(),
         operation: "launch",
