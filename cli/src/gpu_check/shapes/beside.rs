@@ -233,6 +233,7 @@ fn gather(
             None => Err("not measured".to_owned()),
         };
         let line = match *task {
+            Task::Attention { .. } => continue, // of the shapes, not of what stands beside them
             Task::DecodeStep {
                 batch, is_compiled, ..
             } => Line {

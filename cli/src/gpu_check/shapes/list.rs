@@ -5,6 +5,7 @@ use std::fmt;
 use serde_json::{Value, json};
 use stepscope_engine::model::ModelConfig;
 use stepscope_kernels::{Cost, DType, QkvLayout, attention_decode, attention_prefill, gemm};
+use stepscope_microbench::peers::torch::Task;
 
 /// A prefill, or the decode steps behind it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -154,6 +155,23 @@ impl Shape {
         }
     }
 
+    /// The same for torch, of attention.
+    pub(super) fn of_torch(&self) -> Option<Task> {
+        match self.work {
+            Operation::Gemm { .. } => None,
+            Operation::Attention {
+                layout,
+                queries,
+                positions,
+            } => Some(Task::Attention {
+                requests: self.batch,
+                queries,
+                positions,
+                layout,
+            }),
+        }
+    }
+
     /// The numbers of the shape, as a table shows them.
     pub(super) fn dimensions(&self) -> String {
         match self.work {
@@ -258,6 +276,25 @@ mod tests {
         );
         // 3 batches of 6 in decode, 2 of 5 in prefill.
         assert_eq!(of("qwen2.5-0.5b").len(), 28);
+    }
+
+    #[test]
+    fn torch_is_asked_for_attention_and_nothing_else() {
+        let config = crate::gpu_check::config("qwen2.5-7b", &Map::new()).unwrap();
+        let all = shapes("qwen2.5-7b", &config, &[], &[8], 1024);
+        let asked: Vec<Task> = all.iter().filter_map(Shape::of_torch).collect();
+        let layout = QkvLayout {
+            heads: 28,
+            kv_heads: 4,
+            head_dim: 128,
+        };
+        let expected = Task::Attention {
+            requests: 8,
+            queries: 1,
+            positions: 1024,
+            layout,
+        };
+        assert_eq!(asked, [expected]);
     }
 
     #[test]

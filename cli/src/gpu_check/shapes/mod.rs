@@ -10,7 +10,6 @@ mod copy;
 mod gemm;
 mod inputs;
 mod list;
-mod sdpa;
 mod table;
 
 use std::sync::Arc;
@@ -20,7 +19,8 @@ use serde_json::{Map, Value, json};
 use stepscope_device::cublaslt::Handle;
 use stepscope_kernels::cuda::Cuda;
 use stepscope_kernels::{Backend, DType};
-use stepscope_microbench::peers::{cublaslt, torch};
+use stepscope_microbench::peers::cublaslt;
+use stepscope_microbench::peers::torch::{self, Task};
 use stepscope_microbench::{Bench, Error, Series, Settings, Work, copies};
 use stepscope_profiler::gpus;
 
@@ -324,7 +324,7 @@ fn look_at(
     }
 }
 
-/// Lets torch measure the shapes that ours has times of, in `limit`.
+/// Lets torch measure the shapes that are attention, in `limit`.
 fn ask_torch(rows: &mut [Row], ordinal: usize, l2_bytes: u64, limit: Duration) -> torch::Answer {
     let left = limit.saturating_sub(RESERVE);
     if left < LEAST {
@@ -333,14 +333,16 @@ fn ask_torch(rows: &mut [Row], ordinal: usize, l2_bytes: u64, limit: Duration) -
             ..torch::Answer::default()
         };
     }
-    let shapes: Vec<&Shape> = rows.iter().map(|row| &row.shape).collect();
-    let mut sdpa = sdpa::measure(&shapes, ordinal, l2_bytes, left);
-    for (id, row) in std::mem::take(&mut sdpa.rows) {
-        if let Some(of) = rows.get_mut(id) {
-            of.sdpa = Some(row);
+    let tasks = rows.iter().enumerate();
+    let tasks = tasks.filter_map(|(at, row)| Some((at, row.shape.of_torch()?)));
+    let (places, tasks): (Vec<usize>, Vec<Task>) = tasks.unzip();
+    let mut answer = torch::measure(&tasks, ordinal, l2_bytes, left);
+    for (id, row) in std::mem::take(&mut answer.rows) {
+        if let Some(&at) = places.get(id) {
+            rows[at].sdpa = Some(row);
         }
     }
-    sdpa
+    answer
 }
 
 impl Conditions {

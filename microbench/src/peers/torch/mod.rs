@@ -8,13 +8,20 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use stepscope_kernels::QkvLayout;
 use stepscope_profiler::Timer;
 use stepscope_profiler::microbench::{Sample, Series};
 
 use super::python;
 
-/// Decode steps of a plain PyTorch decoder, and Triton's matrix multiplication.
-const SCRIPT: &str = include_str!("steps.py");
+/// One program for Python: what all of it uses, a file for each [`Task`], and what reads the question.
+const SCRIPT: &str = concat!(
+    include_str!("replay.py"),
+    include_str!("sdpa.py"),
+    include_str!("steps.py"),
+    include_str!("product.py"),
+    include_str!("main.py"),
+);
 
 /// What Python said.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -59,6 +66,18 @@ pub struct Decoder {
 /// What Python is asked to measure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Task {
+    /// `scaled_dot_product_attention` of requests of one length in bfloat16, causal where there is more than one query; as torch wants
+    /// it, keys and values lie one behind the other. Its inputs are rotated through copies that outgrow the L2 cache.
+    Attention {
+        /// Requests.
+        requests: usize,
+        /// Query rows of each.
+        queries: usize,
+        /// Keys that each request has.
+        positions: usize,
+        /// Query heads, key heads, and the elements of one.
+        layout: QkvLayout,
+    },
     /// One decode step of a decoder with random weights: embedding, layers, logits and the most likely token. Its time is the host's
     /// from one synchronisation to the next, as users of such a loop see it.
     DecodeStep {
@@ -86,6 +105,21 @@ pub enum Task {
 impl Task {
     fn to_json(self, id: usize) -> Value {
         match self {
+            Task::Attention {
+                requests,
+                queries,
+                positions,
+                layout,
+            } => json!({
+                "id": id,
+                "task": "attention",
+                "requests": requests,
+                "queries": queries,
+                "positions": positions,
+                "heads": layout.heads,
+                "kv_heads": layout.kv_heads,
+                "head_dim": layout.head_dim,
+            }),
             Task::DecodeStep {
                 decoder,
                 batch,
@@ -113,6 +147,8 @@ impl Task {
 }
 
 /// Lets Python do `tasks` on GPU `ordinal`, in at most `limit`. The rows of the answer go by the index of the task.
+///
+/// Triton is looked for only where a task needs it.
 pub fn measure(tasks: &[Task], ordinal: usize, l2_bytes: u64, limit: Duration) -> Answer {
     let asked = question(tasks, ordinal, l2_bytes, limit);
     let answer = python::ask(SCRIPT, &[], &asked.to_string(), limit);
@@ -131,8 +167,8 @@ fn question(tasks: &[Task], ordinal: usize, l2_bytes: u64, limit: Duration) -> V
     })
 }
 
-/// Reads a script's lines. A script that was stopped leaves those that it had printed.
-pub fn understand(stdout: &str, failure: Option<String>) -> Answer {
+/// Reads the script's lines. A script that was stopped leaves those that it had printed.
+fn understand(stdout: &str, failure: Option<String>) -> Answer {
     let mut answer = Answer::default();
     let lines = stdout.lines().map(serde_json::from_str::<Value>);
     // A torch that prints something of its own is let talk.

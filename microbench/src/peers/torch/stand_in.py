@@ -55,8 +55,9 @@ def rms_norm(x, shape, weight, epsilon):
     return x
 
 
-def attend(q, k, v, enable_gqa=False):
-    assert k.shape == v.shape and q.shape[::3] == k.shape[::3] and enable_gqa == (q.shape[1] != k.shape[1])
+def attend(q, k, v, is_causal=False, enable_gqa=False):
+    assert k.shape == v.shape and q.shape[::3] == k.shape[::3], (q.shape, k.shape)
+    assert enable_gqa == (q.shape[1] != k.shape[1]) and is_causal == (q.shape[2] > 1)
     if q.shape[3] == 80:
         raise RuntimeError("No available kernel.\nAborting execution.")
     return q
@@ -72,6 +73,11 @@ class Module:
 
     def __call__(self, *arguments):
         return self.forward(*arguments)
+
+
+class Stream:
+    def wait_stream(self, other):
+        pass
 
 
 class Graph:
@@ -103,6 +109,7 @@ torch.rand = torch.zeros = Tensor
 torch.arange = lambda count, device: Tensor(count)
 torch.cos = torch.sin = lambda x: x
 torch.cat, torch.compile, torch.no_grad, torch.manual_seed = cat, compiled, within, lambda seed: None
+torch._fused_sdp_choice = lambda q, k, v, mask, dropout, causal, enable_gqa: 1
 torch.allclose = lambda a, b, rtol, atol: a.shape == b.shape
 torch.nn = types.SimpleNamespace(
     Module=Module, ModuleList=list,
@@ -111,7 +118,8 @@ torch.nn = types.SimpleNamespace(
         embedding=lambda ids, table: Tensor(*ids.shape, table.shape[1])))
 torch.cuda = types.SimpleNamespace(
     is_available=lambda: True, set_device=lambda device: None, get_device_name=lambda: "a GPU", empty_cache=lambda: None,
-    mem_get_info=lambda: (8 << 30, 80 << 30), synchronize=lambda: None, graph=within, CUDAGraph=Graph, Event=Event)
+    mem_get_info=lambda: (8 << 30, 80 << 30), synchronize=lambda: None, current_stream=Stream, Stream=Stream, stream=within,
+    graph=within, CUDAGraph=Graph, Event=Event)
 sys.modules["torch"] = torch
 
 

@@ -26,6 +26,19 @@ fn step(head_dim: usize, is_compiled: bool) -> Task {
     }
 }
 
+fn attention(requests: usize, heads: usize, kv_heads: usize, head_dim: usize) -> Task {
+    Task::Attention {
+        requests,
+        queries: 256,
+        positions: 256,
+        layout: QkvLayout {
+            heads,
+            kv_heads,
+            head_dim,
+        },
+    }
+}
+
 /// What the script says of `tasks` where torch is the stand-in; nothing, which is said, without a Python.
 fn asked(before: &str, tasks: &[Task]) -> Option<Answer> {
     let question = question(tasks, 0, 50 << 20, LONG);
@@ -82,6 +95,60 @@ fn steps_and_products_are_measured() {
     assert_eq!(
         why,
         "RuntimeError: No available kernel. Aborting execution."
+    );
+}
+
+#[test]
+fn attention_is_measured_and_names_what_torch_took() {
+    let tasks = [
+        attention(2, 28, 4, 128),
+        attention(2, 32, 32, 64),
+        attention(2, 28, 4, 80),
+    ];
+    let Some(answer) = asked("", &tasks) else {
+        return;
+    };
+    assert_eq!(answer.missing, None, "{answer:?}");
+    assert_eq!(answer.torch.as_deref(), Some("2.11.0"));
+    assert_eq!(answer.triton, None);
+    for id in [0, 1] {
+        let Row::Measured { series, backend } = &answer.rows[&id] else {
+            panic!("{answer:?}");
+        };
+        assert_eq!(backend.as_deref(), Some("flash"));
+        assert_eq!(series.samples.len(), 30);
+        if id == 0 {
+            // Of 2 requests, 256 tokens, 28 and 4 heads of 128: 8.4 MB, 33 copies of which outgrow 5 times the cache.
+            assert_eq!(series.launches_per_sample, 33);
+            assert!((series.median_ns().unwrap() - 2e6 / 33.0).abs() < 1e-3);
+        }
+    }
+    let Row::Failed(why) = &answer.rows[&2] else {
+        panic!("{answer:?}");
+    };
+    assert_eq!(
+        why,
+        "RuntimeError: No available kernel. Aborting execution."
+    );
+}
+
+#[test]
+fn questions_are_those_that_the_script_reads() {
+    let asked = question(
+        &[attention(8, 28, 4, 128)],
+        2,
+        50 << 20,
+        Duration::from_secs(30),
+    );
+    assert_eq!(
+        asked,
+        json!({
+            "device": 2, "seconds": 25.0, "l2_bytes": 52_428_800,
+            "tasks": [{
+                "id": 0, "task": "attention", "requests": 8, "queries": 256, "positions": 256,
+                "heads": 28, "kv_heads": 4, "head_dim": 128,
+            }],
+        })
     );
 }
 
