@@ -4,8 +4,8 @@ use stepscope_device::arguments;
 use stepscope_device::driver::{DeviceBuffer, DevicePointer, Launch};
 
 use super::SEED;
-use crate::Error;
-use crate::cuda::{Cuda, CudaMatrix, Source};
+use crate::cuda::{Cuda, CudaBuffer, CudaMatrix, Source};
+use crate::{Error, Kernel};
 
 static SOURCE: Source = Source {
     name: "dummy_weights.cu",
@@ -68,6 +68,30 @@ pub(crate) fn matrix(
     }))
 }
 
+impl Cuda {
+    /// Fills the first `elements` of a buffer with [`crate::dummy_weights`].
+    ///
+    /// # Errors
+    /// The buffer has fewer, or the device refused.
+    pub fn fill_dummy_weights(
+        &self,
+        out: &mut CudaBuffer,
+        elements: usize,
+    ) -> Result<Kernel, Error> {
+        if elements > out.len() {
+            return Err(Error::shape(format!(
+                "dummy_weights: {elements} elements, but the buffer holds {}",
+                out.len()
+            )));
+        }
+        if elements > 0 {
+            // SAFETY: there are as many, and memory of the device's begins at a multiple of 256 bytes.
+            unsafe { fill(self, out.pointer(), elements)? };
+        }
+        Ok("dummy_weights")
+    }
+}
+
 /// Fills `elements`, one or more, from `out` on.
 ///
 /// # Safety
@@ -106,7 +130,6 @@ pub(crate) mod catalog;
 mod tests {
     use proptest::prelude::*;
 
-    use super::*;
     use crate::cuda::testing::{emulated, rounded};
     use crate::dummy_weights::{uniform, uniform_here};
     use crate::testing::cpus;
@@ -116,9 +139,8 @@ mod tests {
         let Some(cuda) = emulated(dtype) else {
             return Ok(());
         };
-        let out = cuda.poisoned(elements);
-        // SAFETY: the buffer holds as many elements.
-        unsafe { fill(&cuda, out.pointer(), elements).unwrap() };
+        let mut out = cuda.poisoned(elements);
+        cuda.fill_dummy_weights(&mut out, elements).unwrap();
         let [cpu, _] = cpus();
         let expected: HostTensor = uniform(&cpu, dtype, &[elements]).unwrap();
         let got = cuda.download_bits(&out);
@@ -134,6 +156,27 @@ mod tests {
         });
         check(DType::BF16, 256 * 8).unwrap();
         check(DType::F16, 256 * 8 + 1).unwrap();
+    }
+
+    #[test]
+    fn a_short_buffer_is_refused() {
+        let Some(cuda) = emulated(DType::BF16) else {
+            return;
+        };
+        let mut out = cuda.upload(&[0; 8]);
+        assert_eq!(
+            cuda.fill_dummy_weights(&mut out, 0).unwrap(),
+            "dummy_weights"
+        );
+        let len = out.len();
+        let error = cuda.fill_dummy_weights(&mut out, len + 1).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            format!(
+                "dummy_weights: {} elements, but the buffer holds {len}",
+                len + 1
+            )
+        );
     }
 
     /// Parameters under one another are those of the CPU, also where they do not begin at whole vectors or are stored in another

@@ -20,8 +20,8 @@ use crate::cpu::{self, Element, Op, Shared, Simd, narrow};
 use crate::philox::{BLOCKS, blocks, unit_f32};
 use crate::{Cost, Cpu, CpuBuffer, DType, Error, HostTensor};
 
-/// sglang's default.
-const SEED: u64 = 1234;
+/// The key of the stream: sglang's default.
+pub const SEED: u64 = 1234;
 /// Half the width of the interval.
 const LARGEST: f32 = 1e-3;
 /// Elements of a task: 40 µs of work.

@@ -17,9 +17,21 @@ fn start_of(operation: &Operation) -> Start {
         };
     }
     match operation.name {
+        "advance" => start!(
+            "advance",
+            "kernel = my_advance, grid = ceil(requests / 128), block = 128"
+        ),
+        "dummy_weights" => start!(
+            "dummy_weights",
+            "kernel = my_dummy_weights, grid = ceil(elements / 4 / 256), block = 256"
+        ),
         "embedding" => start!(
             "embedding",
             "kernel = my_embedding, grid = tokens, block = 128"
+        ),
+        "gather_rows" => start!(
+            "gather_rows",
+            "kernel = my_gather_rows, grid = requests, block = 128"
         ),
         "rms_norm" => start!("rms_norm", "kernel = my_rms_norm, grid = rows, block = 256"),
         "add_rms_norm" => start!(

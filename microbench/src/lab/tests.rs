@@ -37,6 +37,31 @@ fn every_starting_file_is_right() {
     }
 }
 
+/// What is launched several times is put back before it is compared, and stays where the kernel's arguments say.
+#[test]
+fn a_kernel_that_ran_before_is_compared_from_the_start() {
+    let Some((cuda, _turn)) = emulated() else {
+        return;
+    };
+    for name in ["advance", "add_rms_norm", "argmax", "sample"] {
+        let operation = operations::find(name).unwrap();
+        let file = file(name, &start::text(operation)).unwrap();
+        let shape = operation.shape("").unwrap();
+        let case = Case::new(operation, &shape, 1).unwrap();
+        let loaded = file
+            .load(&cuda, &file.first_point(), &shape, false)
+            .unwrap();
+        let mut foreign = case.foreign(&cuda, 1, loaded.launches, 0).unwrap();
+        for _ in 0..3 {
+            foreign.launch(0).unwrap();
+        }
+        for comparison in foreign.compare().unwrap() {
+            assert!(comparison.is_right(), "{name}: {comparison}");
+        }
+        assert_nothing_found();
+    }
+}
+
 #[test]
 fn starting_files_say_what_a_kernel_gets() {
     let text = start::text(operations::find("gemm").unwrap());

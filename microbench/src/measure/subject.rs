@@ -27,6 +27,15 @@ pub trait Subject {
     /// The device refused.
     fn launch(&mut self, copy: usize) -> Result<(), Error>;
 
+    /// Puts back what launches move on and cannot move on without end, where there is such a thing: lengths that grow by one. It is
+    /// called before each sample, and before a graph is recorded; between two calls lie at most two graphs of 1024 launches.
+    ///
+    /// # Errors
+    /// The device refused.
+    fn restore(&mut self) -> Result<(), Error> {
+        Ok(())
+    }
+
     /// Holds the results of all copies against a reference. It is called once, before anything is timed, when every copy was
     /// launched and waited for.
     ///

@@ -17,10 +17,13 @@
 //! **Invariant:** the kernel of this program and a person's get the same inputs, lying in the same way, and are held against the same
 //! reference.
 
+mod advance;
 mod attention;
 mod case;
 mod compare;
+mod dummy_weights;
 mod embedding;
+mod gather_rows;
 mod gemm;
 mod inputs;
 mod probe;
@@ -160,9 +163,10 @@ impl Argument {
     }
 }
 
-/// All of them, in the order of a step.
+/// All of them, in the order of a step; what makes weights, which is before the first, comes last.
 pub fn all() -> impl Iterator<Item = &'static Operation> {
     [
+        &advance::ADVANCE,
         &embedding::EMBEDDING,
         &rms_norm::RMS_NORM,
         &rms_norm::ADD_RMS_NORM,
@@ -173,8 +177,10 @@ pub fn all() -> impl Iterator<Item = &'static Operation> {
         &attention::ATTENTION_PREFILL,
         &attention::ATTENTION_DECODE,
         &silu_mul::SILU_MUL,
+        &gather_rows::GATHER_ROWS,
         &sample::ARGMAX,
         &sample::SAMPLE,
+        &dummy_weights::DUMMY_WEIGHTS,
     ]
     .into_iter()
 }

@@ -4,7 +4,9 @@ use stepscope_device::driver::{DeviceBuffer, DevicePointer};
 use stepscope_kernels::cuda::{
     Cuda, CudaBuffer, CudaIndices, CudaKvPool, CudaMatrix, CudaVector, round, widen,
 };
-use stepscope_kernels::{Backend, Cpu, CpuBuffer, DType, Error, HostTensor, Kernel, QkvLayout};
+use stepscope_kernels::{
+    Backend, Cpu, CpuBuffer, DType, Error, HostTensor, Kernel, QkvLayout, dummy_weights,
+};
 
 /// Elements behind an output that no kernel may touch.
 const GUARD: usize = 64;
@@ -65,12 +67,30 @@ pub(super) trait Probe: Backend {
         })
     }
 
-    /// Tokens, -1, with a guard.
-    fn no_tokens(&self, len: usize) -> Result<Self::Indices, Error> {
-        self.loaded(&vec![-1; len + GUARD])
+    /// [`stepscope_kernels::dummy_weights`]: `elements` of the type `dtype` to the front of `out`.
+    fn dummy_weights(
+        &self,
+        out: &mut Self::Buffer,
+        elements: usize,
+        dtype: DType,
+    ) -> Result<Kernel, Error>;
+
+    /// Integers, with a guard of -1 behind them.
+    fn guarded(&self, values: &[i32]) -> Result<Self::Indices, Error> {
+        self.loaded(&[values, &[-1; GUARD]].concat())
     }
 
-    /// Tokens as they lie in indices made by [`Probe::no_tokens`].
+    /// Writes what [`Probe::guarded`] had at first to where it lies: those who launch with its address keep it.
+    fn guard(&self, indices: &mut Self::Indices, values: &[i32]) -> Result<(), Error> {
+        self.write_indices(indices, &[values, &[-1; GUARD]].concat())
+    }
+
+    /// Tokens, -1, with a guard.
+    fn no_tokens(&self, len: usize) -> Result<Self::Indices, Error> {
+        self.guarded(&vec![-1; len])
+    }
+
+    /// Tokens as they lie in indices made by [`Probe::guarded`].
     fn tokens(
         &self,
         name: &'static str,
@@ -169,6 +189,17 @@ impl Probe for Cpu {
         Ok(())
     }
 
+    fn dummy_weights(
+        &self,
+        out: &mut CpuBuffer<f32>,
+        elements: usize,
+        dtype: DType,
+    ) -> Result<Kernel, Error> {
+        let weights = dummy_weights::uniform(self, dtype, &[elements])?;
+        out[..elements].copy_from_slice(&weights.to_f32());
+        Ok("dummy_weights")
+    }
+
     fn read_pool(&self, _: &Self::KvPool) -> Result<Option<[Vec<f32>; 2]>, Error> {
         Ok(None)
     }
@@ -226,6 +257,15 @@ impl Probe for Cuda {
         pool.poison(self)
     }
 
+    fn dummy_weights(
+        &self,
+        out: &mut CudaBuffer,
+        elements: usize,
+        _: DType,
+    ) -> Result<Kernel, Error> {
+        self.fill_dummy_weights(out, elements)
+    }
+
     fn read_pool(&self, pool: &CudaKvPool) -> Result<Option<[Vec<f32>; 2]>, Error> {
         let both = pool.read_layer(self, 0)?;
         let wide = |bits: Vec<u16>| bits.into_iter().map(|x| widen(x, self.dtype())).collect();
@@ -237,6 +277,11 @@ impl Probe for Cuda {
 pub(super) trait Problem<B: Backend> {
     /// Puts it into the queue.
     fn launch(&mut self, b: &B) -> Result<Kernel, Error>;
+    /// Puts back what launches move on, so that as many can follow: [`Subject::restore`](crate::Subject::restore). What lies where is
+    /// the same as before.
+    fn restore(&mut self, _b: &B) -> Result<(), Error> {
+        Ok(())
+    }
     /// Makes outputs NaN, and what is read and written what it was.
     fn reset(&mut self, b: &B) -> Result<(), Error>;
     /// What came out, after all work so far.

@@ -159,8 +159,7 @@ impl<B: Probe> Problem<B> for Sample<B> {
     }
 
     fn reset(&mut self, b: &B) -> Result<(), Error> {
-        self.out = b.no_tokens(self.requests)?;
-        Ok(())
+        b.guard(&mut self.out, &vec![-1; self.requests])
     }
 
     fn outputs(&self, b: &B) -> Result<Vec<Output>, Error> {

@@ -66,6 +66,13 @@ impl<'a> Copies<'a> {
         Ok(all)
     }
 
+    fn restore(&mut self) -> Result<(), Error> {
+        for problem in &mut self.problems {
+            problem.restore(self.cuda)?;
+        }
+        Ok(())
+    }
+
     fn wrong(&self, comparisons: &[Comparison]) -> Result<(), Error> {
         match comparisons.iter().find(|comparison| !comparison.is_right()) {
             None => Ok(()),
@@ -137,6 +144,10 @@ impl Subject for Builtin<'_> {
         self.kernel = self.copies.problems[copy].launch(self.copies.cuda)?;
         self.copies.launched[copy] += 1;
         Ok(())
+    }
+
+    fn restore(&mut self) -> Result<(), Error> {
+        self.copies.restore()
     }
 
     fn check(&mut self) -> Result<(), Error> {
@@ -275,6 +286,10 @@ impl Subject for Foreign<'_> {
         run(self.copies.cuda, &self.launches, &self.arguments[copy])?;
         self.copies.launched[copy] += 1;
         Ok(())
+    }
+
+    fn restore(&mut self) -> Result<(), Error> {
+        self.copies.restore()
     }
 
     fn check(&mut self) -> Result<(), Error> {

@@ -1,5 +1,6 @@
 use stepscope_device::driver::Launch;
 use stepscope_device::nvrtc::Program;
+use stepscope_emulator::driver::take_reports;
 use stepscope_kernels::DType;
 use stepscope_kernels::cuda::Cuda;
 
@@ -26,6 +27,38 @@ fn the_kernels_of_this_program_are_right() {
         assert_nothing_found();
         assert!(case.work().bytes > 0, "{}", operation.name);
     }
+}
+
+/// Every kernel of the catalogue is launched by an operation, but the one that reads the clock, which has no result to be right.
+#[test]
+fn every_kernel_belongs_to_an_operation() {
+    use stepscope_kernels::cuda::catalog::{families, family_of};
+
+    let Some((cuda, _turn)) = emulated() else {
+        return;
+    };
+    let shapes = all().map(|operation| (operation, ""));
+    // The examples take the tiles of tensor cores and whole sums; these take what is left.
+    let others = [
+        ("gemm", "M=3"),
+        ("gemm", "M=64,N=64,K=4096"),
+        ("attention_decode", "kv_len=2048,requests=1"),
+    ]
+    .map(|(name, shape)| (find(name).unwrap(), shape));
+    let mut launched: Vec<&str> = Vec::new();
+    for (operation, shape) in shapes.chain(others) {
+        let shape = operation.shape(shape).unwrap();
+        let case = Case::new(operation, &shape, 1).unwrap();
+        for of in case.builtin(&cuda, 1).unwrap().launch_watched(0).unwrap() {
+            launched.push(family_of(&of.expression, DType::BF16).unwrap().name);
+        }
+    }
+    take_reports(0);
+    let missing: Vec<&str> = families()
+        .map(|family| family.name)
+        .filter(|name| !launched.contains(name))
+        .collect();
+    assert_eq!(missing, ["sm_clock"]);
 }
 
 #[test]
@@ -170,7 +203,7 @@ fn shapes_are_refused_in_one_line() {
     check(
         "gem",
         "",
-        "no operation is called gem; there are embedding, rms_norm, add_rms_norm, qk_norm, gemm, gemv, rope_kv, attention_prefill, attention_decode, silu_mul, argmax, sample",
+        "no operation is called gem; there are advance, embedding, rms_norm, add_rms_norm, qk_norm, gemm, gemv, rope_kv, attention_prefill, attention_decode, silu_mul, gather_rows, argmax, sample, dummy_weights",
     );
     check(
         "gemm",
@@ -201,6 +234,16 @@ fn shapes_are_refused_in_one_line() {
         "attention_prefill",
         "query_len=9,kv_len=5",
         "query_len=9,kv_len=5: a request's rows are the last of its positions",
+    );
+    check(
+        "gather_rows",
+        "requests=9,tokens=5",
+        "requests=9,tokens=5: each request has a row of its own among the tokens",
+    );
+    check(
+        "advance",
+        "requests=1024,kv_len=65536",
+        "requests=1024,kv_len=65536,page_size=16: their pool may have 268500992 slots, but at most 16777216 can be told apart",
     );
     check(
         "sample",

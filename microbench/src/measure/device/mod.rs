@@ -169,6 +169,7 @@ impl<'a, 'b> Samples<'a, 'b> {
     fn record(&mut self, side: usize, sides: usize) -> Result<GraphExec, Error> {
         let plan = self.plans[side];
         let subject = &mut self.subjects[side];
+        subject.restore()?;
         let copies = subject.copies().max(1);
         let mut failure = None;
         let graph = Graph::capture(self.cuda.stream(), || {
@@ -238,6 +239,7 @@ impl<'a, 'b> Samples<'a, 'b> {
 
 impl Source for Samples<'_, '_> {
     fn sample(&mut self, side: usize) -> Result<Option<Sample>, Error> {
+        self.subjects[side].restore()?;
         if self.plans[side].l2 == CacheState::Flushed {
             self.rig.flush(self.cuda)?;
         }

@@ -25,6 +25,7 @@ struct Counter<'a> {
     checks: usize,
     /// What the host asked for, by copy.
     asked: Vec<usize>,
+    restored: usize,
 }
 
 impl<'a> Counter<'a> {
@@ -42,6 +43,7 @@ impl<'a> Counter<'a> {
             is_wrong: false,
             checks: 0,
             asked: vec![0; copies],
+            restored: 0,
         }
     }
 
@@ -68,6 +70,11 @@ impl Subject for Counter<'_> {
             self.cuda
                 .launch(&self.kernel, &Launch::of_blocks(1, 1), &arguments)?
         };
+        Ok(())
+    }
+
+    fn restore(&mut self) -> Result<(), Error> {
+        self.restored += 1;
         Ok(())
     }
 
@@ -214,6 +221,7 @@ fn a_warm_cache_has_a_launch_before_the_one_that_is_timed() {
     let mut subject = Counter::new(&cuda, 4, 0);
     sampled(&cuda, &mut subject, plan_of(L2::Warm, 4, 0, 1e5), 3);
     assert_eq!(subject.runs(), [6, 0, 0, 0]);
+    assert_eq!(subject.restored, 3, "before each sample");
 }
 
 #[test]
@@ -228,6 +236,7 @@ fn short_launches_are_replayed_in_a_graph() {
     // One replay before the first sample, and one for each.
     assert_eq!(subject.runs(), [3 * 67; 3]);
     assert_eq!(subject.asked, [67; 3], "recorded once");
+    assert_eq!(subject.restored, 1 + 2, "before it is recorded, too");
 }
 
 /// A launch that fails behind a held stream.
