@@ -79,6 +79,24 @@ fn every_stage_works_and_leaves_its_result() {
             assert!(row[time].is_null(), "{row}");
         }
     }
+    // The same rows as a record, which says why there is no time.
+    for (group, rows) in [("gemm", 23), ("attention", 5)] {
+        let folder = format!("gpu-check/shapes/{group}");
+        let record = stepscope.json(&format!("{folder}/microbench.json"));
+        assert_eq!(record["schema"], "stepscope.microbench/1");
+        let lines = record["rows"].as_array().unwrap();
+        assert_eq!(lines.len(), rows, "{group}");
+        for line in lines {
+            assert_eq!([&line["group"], &line["status"]], [group, "ok"]);
+            assert_eq!(line["reason"], "an emulated device has no time");
+            assert!(
+                line["series"].is_null() && line["peers"].is_null(),
+                "{line}"
+            );
+        }
+        let report = stepscope.run(&["report", &folder]).success();
+        assert!(report.stdout.contains("small decode"), "{}", report.stdout);
+    }
     let stderr = std::fs::read_to_string(stepscope.path("gpu-check/shapes.stderr")).unwrap();
     assert!(
         stderr.contains("no times: the device is emulated"),

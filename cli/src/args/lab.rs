@@ -35,8 +35,8 @@ pub(crate) enum Action {
 /// Write a first kernel for an operation: simple, right, and with all there is to know of the operation above it
 #[derive(Debug, Args)]
 pub(crate) struct New {
-    /// An operation: embedding, rms_norm, add_rms_norm, qk_norm, gemm, gemv, rope_kv, attention_prefill, attention_decode, silu_mul,
-    /// argmax or sample
+    /// An operation: advance, embedding, rms_norm, add_rms_norm, qk_norm, gemm, gemv, rope_kv, attention_prefill, attention_decode,
+    /// silu_mul, gather_rows, argmax, sample or dummy_weights
     pub(crate) operation: String,
 
     /// File to write; it must not be there yet [default: OP.cu]
@@ -47,8 +47,8 @@ pub(crate) struct New {
 /// What is tried out, and how.
 #[derive(Debug, Args)]
 pub(crate) struct Check {
-    /// An operation: embedding, rms_norm, add_rms_norm, qk_norm, gemm, gemv, rope_kv, attention_prefill, attention_decode, silu_mul,
-    /// argmax or sample
+    /// An operation: advance, embedding, rms_norm, add_rms_norm, qk_norm, gemm, gemv, rope_kv, attention_prefill, attention_decode,
+    /// silu_mul, gather_rows, argmax, sample or dummy_weights
     #[arg(value_name = "OP", required = true)]
     pub(crate) operation: Option<String>,
 

@@ -47,6 +47,7 @@ use crate::Error;
 use arguments::Arguments;
 use suite::Suite;
 
+pub use record::write_record;
 pub use stopwatch::{Started, Stopwatch};
 
 /// Opens a driver that the program has within itself.

@@ -300,7 +300,8 @@ fn amend(
     of_peer: Taken,
     peers: &Peers,
 ) {
-    let peer = of_peer.all.clone().map(|series| peers.row(series));
+    let peer = of_peer.all.clone();
+    let peer = peer.map(|theirs| peers.row(taken.all.as_ref(), theirs));
     suite.amend(theirs, |row| {
         if let Some(series) = of_peer.all {
             row.series = Some(series);

@@ -2,7 +2,9 @@
 
 use stepscope_device::cublaslt::CublasLt;
 use stepscope_kernels::cuda::Cuda;
-use stepscope_profiler::microbench::{Peer as Row, Series, Status};
+use stepscope_profiler::microbench::{Peer, Series};
+
+use crate::peers::in_turn;
 
 /// Which peers there are.
 pub(super) struct Peers {
@@ -36,15 +38,7 @@ impl Peers {
     }
 
     /// As it stands in the row of ours.
-    pub(super) fn row(&self, series: Series) -> Row {
-        Row {
-            name: "cuBLASLt".to_owned(),
-            version: self.cublaslt.clone(),
-            kernel: None,
-            in_turn: true,
-            status: Status::Ok,
-            reason: None,
-            series: Some(series),
-        }
+    pub(super) fn row(&self, ours: Option<&Series>, theirs: Series) -> Peer {
+        in_turn("cuBLASLt", self.cublaslt.clone(), ours, theirs)
     }
 }

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use stepscope_profiler::environment;
+use stepscope_profiler::environment::utc_now;
 use stepscope_profiler::microbench::{FILE, Microbench, Row};
+use stepscope_profiler::{Environment, Program};
 
 use super::Surroundings;
 use crate::Error;
@@ -48,7 +49,7 @@ pub(super) fn baseline(words: impl IntoIterator<Item = String>) -> Option<String
 pub(super) fn of(surroundings: &Surroundings) -> Microbench {
     Microbench::new(
         surroundings.program.clone(),
-        environment::utc_now(),
+        utc_now(),
         surroundings.environment(),
     )
 }
@@ -73,10 +74,15 @@ pub(super) fn places(paths: &[PathBuf]) -> Option<String> {
     ))
 }
 
-/// Writes a file for each group; under a name of its own if a baseline is kept.
-pub(super) fn write(
+/// Writes a [`FILE`] for each group, in a folder of the group's name within `folder`, and says where they are; under names of their
+/// own if a baseline is kept.
+///
+/// # Errors
+/// A folder or a file cannot be written.
+pub fn write_record(
     folder: &Path,
-    surroundings: &Surroundings,
+    program: &Program,
+    environment: &Environment,
     rows: &[Row],
     baseline: Option<&str>,
 ) -> Result<Vec<PathBuf>, Error> {
@@ -93,7 +99,7 @@ pub(super) fn write(
     };
     let mut written = Vec::new();
     for (group, rows) in groups {
-        let mut record = of(surroundings);
+        let mut record = Microbench::new(program.clone(), utc_now(), environment.clone());
         record.rows = rows;
         let path = folder.join(&group).join(&name);
         let parent = path.parent().unwrap_or(folder);

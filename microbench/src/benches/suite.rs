@@ -431,9 +431,10 @@ impl Suite {
 
     fn save(&self) -> Result<Vec<PathBuf>, Error> {
         let baseline = record::baseline(std::env::args());
-        record::write(
+        record::write_record(
             &self.folder,
-            &self.surroundings,
+            &self.surroundings.program,
+            &self.surroundings.environment(),
             &self.rows,
             baseline.as_deref(),
         )

@@ -44,8 +44,11 @@ pub use rule::{Observation, Samples, chance_of_gap, judge};
 pub(crate) use text::{change, escape, printable};
 pub use text::{markdown, text};
 
+use serde::{Deserialize, Serialize};
+
 /// What came out of a comparison.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
 pub enum Verdict {
     /// The two agree.
     Same,

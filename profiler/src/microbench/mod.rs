@@ -24,9 +24,10 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Error;
+use crate::gate::Verdict;
 use crate::gpu_watch::GpuWatch;
 use crate::record::{Environment, Program, parse, write_whole};
+use crate::{Error, gpus};
 
 pub use gate::{Judged, Outcome, compare};
 pub use report::{json, text};
@@ -116,6 +117,15 @@ pub struct Roof {
 }
 
 impl Roof {
+    /// The peaks of a GPU's data sheet: of dense products in 16 bits, and of its memory.
+    pub fn of_data_sheet(gpu: &gpus::Gpu) -> Roof {
+        Roof {
+            flops_per_s: Some(gpu.flops_per_s),
+            bytes_per_s: Some(gpu.bytes_per_s),
+            source: format!("data sheet of {}", gpu.title),
+        }
+    }
+
     /// The time below which no launch of this work can be, nanoseconds; none where no rate bounds it.
     pub fn floor_ns(&self, flops: u64, bytes: u64) -> Option<f64> {
         let at = |amount: u64, rate: Option<f64>| {
@@ -148,6 +158,9 @@ pub struct Peer {
     /// Every sample.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub series: Option<Series>,
+    /// Whether ours is faster or slower, by the rule of [`crate::gate`], where the two were timed in turn.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verdict: Option<Verdict>,
 }
 
 impl Peer {

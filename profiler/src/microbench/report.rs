@@ -152,6 +152,10 @@ fn peer_cells(row: &Row, peer: &Peer) -> [String; 12] {
     let mut notes = Vec::new();
     notes.extend(fate(peer.status, peer.reason.as_deref()));
     notes.extend(peer.series.as_ref().map(of_series).unwrap_or_default());
+    notes.extend(
+        peer.verdict
+            .map(|verdict| format!("ours is {}", verdict.name())),
+    );
     if peer.series.is_some() && !peer.in_turn {
         notes.push("not in turn with ours".to_owned());
     }
@@ -282,6 +286,7 @@ pub fn json(bench: &Microbench) -> Value {
                 "reason": peer.reason,
                 "times": times(peer.series.as_ref()),
                 "ours_by_peer": row.ratio_to(peer),
+                "verdict": peer.verdict,
             })).collect::<Vec<_>>(),
         })
     });

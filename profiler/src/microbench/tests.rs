@@ -123,6 +123,7 @@ fn a_file_comes_back_as_it_was_written() {
         status: Status::Ok,
         reason: None,
         series: Some(series(8e3)),
+        verdict: Some(Verdict::Fast),
     }];
     let written = bench(vec![timed, row("m=2 n=4096 k=4096", None)]);
     written.write(&folder.path().join(FILE)).unwrap();
@@ -159,6 +160,7 @@ fn a_table_has_ours_theirs_ratio_and_roof() {
         status: Status::Ok,
         reason: None,
         series: Some(series(1.6e4)),
+        verdict: Some(Verdict::Slow),
     }];
     let mut throttled = row("m=2 n=4096 k=4096", Some(series(2e4)));
     if let Some(series) = &mut throttled.series {
@@ -210,7 +212,7 @@ fn a_table_has_ours_theirs_ratio_and_roof() {
             "0.100",
             "21",
             "1.25",
-            "cold, flushed"
+            "cold, flushed; ours is SLOW"
         ]
     );
     assert!(
@@ -276,6 +278,7 @@ fn json_has_figures_and_no_samples() {
         status: Status::Skipped,
         reason: Some("it is nowhere".to_owned()),
         series: None,
+        verdict: None,
     }];
     let json = json(&bench(vec![timed]));
     let row = &json["rows"][0];

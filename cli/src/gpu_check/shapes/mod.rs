@@ -10,6 +10,7 @@ mod copy;
 mod gemm;
 mod inputs;
 mod list;
+mod record;
 mod table;
 
 use std::sync::Arc;
@@ -19,10 +20,11 @@ use serde_json::{Map, Value, json};
 use stepscope_device::cublaslt::Handle;
 use stepscope_kernels::cuda::Cuda;
 use stepscope_kernels::{Backend, DType};
+use stepscope_microbench::benches::{Surroundings, write_record};
 use stepscope_microbench::peers::cublaslt;
 use stepscope_microbench::peers::torch::{self, Task};
 use stepscope_microbench::{Bench, Error, Series, Settings, Work, copies};
-use stepscope_profiler::gpus;
+use stepscope_profiler::{Environment, environment, gpus};
 
 use crate::args::Device;
 use crate::args::gpu_check::GpuCheck;
@@ -42,6 +44,10 @@ const OUR_PART: f64 = 0.55;
 const SDPA_PART: f64 = 0.45;
 /// What is left over of a limit, to write what came out.
 const RESERVE: Duration = Duration::from_secs(3);
+/// Where the record lies within the folder of results.
+const FOLDER: &str = "shapes";
+/// How numbers are stored.
+const STORAGE: DType = DType::BF16;
 /// The least time that is worth starting a process for.
 const LEAST: Duration = Duration::from_secs(10);
 
@@ -126,7 +132,7 @@ pub(super) fn run(args: &GpuCheck) -> Result<(), Failure> {
     let start = Instant::now();
     let limit = Duration::from_secs(args.seconds.map_or(SECONDS, |seconds| seconds as u64));
     let gpu = Gpu::start(args.device)?;
-    let cuda = gpu.cuda(DType::BF16)?;
+    let cuda = gpu.cuda(STORAGE)?;
     let device = cuda.context().device().clone();
     let is_emulated = gpu.is_emulated();
     let wanted = wanted_shapes(args.small || is_emulated)?;
@@ -210,9 +216,20 @@ pub(super) fn run(args: &GpuCheck) -> Result<(), Failure> {
     print_stderr(&table::render(&rows, &conditions));
     print_stderr(&format!("\n{}", beside.render()));
     let summary = table::summary(&rows, &conditions);
+    let described = gpu.describe()?;
+    let environment = Environment {
+        gpu: Some(described.clone()),
+        ..environment::measure("", None)
+    };
+    let folder = args.out.join(FOLDER);
+    let program = Surroundings::of_this_program(None).program;
+    let lines = record::lines(&rows, &conditions);
+    for path in write_record(&folder, &program, &environment, &lines, None)? {
+        print_stderr(&format!("every sample: {}", path.display()));
+    }
     let document = json!({
         "schema": "stepscope.shapes/1",
-        "device": gpu.describe()?,
+        "device": described,
         "summary": summary,
         "timer": if is_emulated { "none" } else { "cuda_events" },
         "peers": conditions.peers(),

@@ -158,7 +158,7 @@ pub(super) fn product_row(model: &str, name: &'static str, fate: Fate) -> Row {
     row(shape, fate)
 }
 
-fn rows() -> Vec<Row> {
+pub(super) fn rows() -> Vec<Row> {
     let of_torch = torch::Row::Measured {
         series: times(&[4.0]),
         backend: Some("flash".to_owned()),
@@ -196,7 +196,7 @@ fn rows() -> Vec<Row> {
     ]
 }
 
-fn conditions() -> Conditions {
+pub(super) fn conditions() -> Conditions {
     Conditions {
         is_emulated: false,
         cublaslt: Err("libcublasLt.so.13 is nowhere".to_owned()),
@@ -273,15 +273,19 @@ fn a_summary_counts_and_compares() {
     );
 }
 
-#[test]
-fn an_emulated_device_leaves_no_time() {
-    let emulated = Conditions {
+pub(super) fn emulated_conditions() -> Conditions {
+    Conditions {
         is_emulated: true,
         data_sheet: None,
         copy_gb_per_s: None,
         sdpa: torch::Answer::default(),
         ..conditions()
-    };
+    }
+}
+
+#[test]
+fn an_emulated_device_leaves_no_time() {
+    let emulated = emulated_conditions();
     let rows = [row(gemm_shape(Phase::Decode, 1), done(0.5, &[], None))];
     let text = table::render(&rows, &emulated);
     assert!(!text.contains("µs") && !text.contains("/s"), "{text}");
