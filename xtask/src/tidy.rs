@@ -7,6 +7,7 @@ mod dependencies;
 mod documents;
 mod front_pages;
 mod sources;
+mod unsafe_code;
 
 use std::fmt;
 use std::path::Path;
@@ -124,6 +125,7 @@ pub(crate) fn run(root: &Path) -> Result<()> {
     complaints.extend(sources::check_long_files(&tree.texts));
     complaints.extend(front_pages::check(&tree, &metadata.crate_roots(root)));
     complaints.extend(documents::check(&tree));
+    complaints.extend(unsafe_code::check(&tree));
     complaints.extend(dependencies::check_described(
         &metadata.direct_dependencies(),
         tree.text(dependencies::ARCHITECTURE),
