@@ -1,14 +1,14 @@
 //! Rates of the units beside the tensor cores, and the latency of a multiply-add.
 
 use stepscope_device::arguments;
-use stepscope_device::driver::{DeviceBuffer, DevicePointer, Kernel, Launch};
+use stepscope_device::driver::{DeviceBuffer, DevicePointer, Launch};
 use stepscope_device::nvrtc::Program;
 use stepscope_profiler::device_sheet::{Group, Quantity, RowTimer, Unit};
 
-use super::context::{Claims, Context, Probe, cycles_each, pairs, per_clock};
-use super::kernels::{self, Module, Timed, program as program_of};
-use super::stamps::Stamps;
-use crate::{Error, L2, Work};
+use super::context::{Claims, Context, Probe, cycles_each, per_clock};
+use super::kernels::program as program_of;
+use super::loops::Loops;
+use crate::{Error, Work};
 
 const UNROLL: [u32; 2] = [128, 256];
 /// Numbers of a thread that are changed in turn, so that none waits for the one before.
@@ -176,14 +176,11 @@ pub(super) fn program() -> Program {
 /// Kernels and buffers of one operation.
 struct Rate<'a> {
     operation: &'a Operation,
-    kernels: [Kernel<Arithmetic>; 2],
+    loops: Loops<Arithmetic>,
     chains: u32,
     threads: u32,
     start: DeviceBuffer<u32>,
     out: DeviceBuffer<u32>,
-    stamps: Stamps,
-    launch: Launch,
-    iterations: u32,
 }
 
 impl<'a> Rate<'a> {
@@ -195,27 +192,28 @@ impl<'a> Rate<'a> {
         threads: u32,
     ) -> Result<Rate<'a>, Error> {
         let cuda = context.cuda();
-        let module = Module::load(cuda, &program())?;
-        let kernel = |unroll| module.kernel(&expression(operation.kernel, chains, unroll));
+        let loops = Loops::new(
+            context,
+            &program(),
+            |unroll| expression(operation.kernel, chains, unroll),
+            UNROLL,
+            Launch::of_blocks(blocks, threads),
+            // Some 0.1 ms on a GPU; elsewhere as few as bring chains to rest.
+            context.sized(256, 4),
+        )?;
         let values: Vec<u32> = (0..chains)
             .flat_map(|chain| (0..threads).map(move |thread| (operation.start)(thread, chain)))
             .collect();
         let mut start = DeviceBuffer::new(cuda.context(), "where chains begin", values.len())?;
         start.write(cuda.stream(), 0, &values)?;
         let len = (blocks * threads * chains) as usize;
-        let kernels = [kernel(UNROLL[0])?, kernel(UNROLL[1])?];
-        let launch = kernels::alone(cuda, &kernels, Launch::of_blocks(blocks, threads))?;
         Ok(Rate {
             operation,
-            kernels,
+            loops,
             chains,
             threads,
             start,
             out: DeviceBuffer::new(cuda.context(), "where chains end", len)?,
-            stamps: Stamps::new(cuda, blocks as usize)?,
-            launch,
-            // Some 0.1 ms on a GPU; elsewhere as few as bring chains to rest.
-            iterations: context.sized(256, 4),
         })
     }
 
@@ -223,33 +221,23 @@ impl<'a> Rate<'a> {
         Arithmetic {
             a: self.operation.a,
             b: self.operation.b,
-            iterations: self.iterations,
+            iterations: self.loops.iterations,
             start: self.start.pointer(),
             out: self.out.pointer(),
-            stamps: self.stamps.pointer(),
+            stamps: self.loops.stamps.pointer(),
         }
-    }
-
-    fn once(&self, context: &Context<'_>, which: usize) -> Result<(), Error> {
-        let arguments = self.arguments();
-        kernels::launch(
-            context.cuda(),
-            &self.kernels[which],
-            &self.launch,
-            &arguments,
-        )
     }
 
     /// Of one block, in a launch of the kernel `which`.
     fn operations(&self, which: usize) -> u64 {
-        u64::from(self.threads) * u64::from(UNROLL[which] * self.iterations)
+        u64::from(self.threads) * u64::from(self.loops.steps(which))
     }
 
     fn check(&self, context: &Context<'_>, which: usize) -> Result<(), Error> {
         let mut found = vec![0; self.out.len()];
         self.out.read(context.cuda().stream(), 0, &mut found)?;
         let Operation { a, b, title, .. } = *self.operation;
-        let steps = UNROLL[which] / self.chains * self.iterations;
+        let steps = self.loops.steps(which) / self.chains;
         // A long chain is computed for some threads of each block alone.
         let per_block = (self.chains * self.threads) as usize;
         let stride = if found.len() > 1 << 16 { 257 } else { 1 };
@@ -274,7 +262,7 @@ impl<'a> Rate<'a> {
 
     /// What the longer loop does more than the shorter one, in all blocks.
     fn claims(&self) -> Claims {
-        let more = u64::from(self.launch.grid[0]) * (self.operations(1) - self.operations(0));
+        let more = self.loops.blocks() * (self.operations(1) - self.operations(0));
         let counted = self.operation.counted.iter();
         Claims::Difference(counted.map(|&(what, each)| (what, each * more)).collect())
     }
@@ -300,9 +288,8 @@ pub(super) fn run(context: &mut Context<'_>) {
             }
         };
         context.probe(&clk, &rate.claims(), |context| {
-            let once = |_, which| rate.once(context, which);
             let check = |which| rate.check(context, which);
-            let pairs = pairs(context, &rate.stamps, once, check)?;
+            let pairs = rate.loops.pairs(context, &rate.arguments(), check)?;
             let more = (rate.operations(1) - rate.operations(0)) * u64::from(operation.worth);
             Ok(per_clock(&pairs, more as f64))
         });
@@ -324,18 +311,12 @@ fn whole_device(context: &mut Context<'_>, rate: &Rate<'_>) {
         timer: RowTimer::Event,
         at: None,
     };
-    let flops = 2 * u64::from(rate.launch.grid[0]) * rate.operations(1);
+    let flops = 2 * rate.loops.blocks() * rate.operations(1);
     let claims = Claims::Sum(vec![(Quantity::F32Flops, flops)]);
     context.probe(&probe, &claims, |context| {
-        let mut subject = Timed {
-            cuda: context.cuda(),
-            kernel: &rate.kernels[1],
-            launch: rate.launch,
-            arguments: rate.arguments(),
-            work: Work { flops, bytes: 0 },
-            check: Box::new(|| rate.check(context, 1)),
-        };
-        context.rate(&mut subject, L2::Warm, flops as f64)
+        let work = Work { flops, bytes: 0 };
+        let check = |which| rate.check(context, which);
+        rate.loops.whole(context, rate.arguments(), work, check)
     });
 }
 
@@ -356,11 +337,9 @@ fn fma_latency(context: &mut Context<'_>) {
         Err(error) => return context.without(&[probe], &error),
     };
     context.probe(&probe, &rate.claims(), |context| {
-        let once = |_, which| rate.once(context, which);
         let check = |which| rate.check(context, which);
-        let pairs = pairs(context, &rate.stamps, once, check)?;
-        let more = (UNROLL[1] - UNROLL[0]) * rate.iterations;
-        Ok(cycles_each(&pairs, f64::from(more)))
+        let pairs = rate.loops.pairs(context, &rate.arguments(), check)?;
+        Ok(cycles_each(&pairs, f64::from(rate.loops.more_steps())))
     });
 }
 

@@ -1,16 +1,16 @@
 //! Rates of the tensor cores by `mma.sync`, and its latency.
 
 use stepscope_device::arguments;
-use stepscope_device::driver::{DeviceBuffer, DevicePointer, Kernel, Launch};
+use stepscope_device::driver::{DeviceBuffer, DevicePointer, Launch};
 use stepscope_device::nvrtc::Program;
 use stepscope_kernels::cuda::Cuda;
 use stepscope_profiler::device_sheet::{Group, Quantity, RowTimer, Unit};
 
-use super::context::{Claims, Context, Probe, cycles_each, pairs, per_clock};
-use super::kernels::{self, Module, Timed, program as program_of};
+use super::context::{Claims, Context, Probe, cycles_each, per_clock};
+use super::kernels::program as program_of;
+use super::loops::Loops;
 use super::numbers::{Element, random};
-use super::stamps::Stamps;
-use crate::{Error, L2, Work};
+use crate::{Error, Work};
 
 const UNROLL: [u32; 2] = [128, 256];
 /// Tiles of a warp that are added to in turn: at four and more, none waits for the one before.
@@ -145,14 +145,11 @@ impl Operands {
 /// Kernels and buffers of one instruction.
 pub(super) struct Rate {
     element: Element,
-    kernels: [Kernel<MmaSync>; 2],
+    loops: Loops<MmaSync>,
     chains: u32,
     operands: Operands,
     uploaded: DeviceBuffer<u32>,
     out: DeviceBuffer<u32>,
-    stamps: Stamps,
-    launch: Launch,
-    iterations: u32,
 }
 
 impl Rate {
@@ -164,24 +161,25 @@ impl Rate {
         threads: u32,
     ) -> Result<Rate, Error> {
         let cuda = context.cuda();
-        let module = Module::load(cuda, &program())?;
-        let kernel = |unroll| module.kernel(&expression(instruction.kernel, chains, unroll));
+        let loops = Loops::new(
+            context,
+            &program(),
+            |unroll| expression(instruction.kernel, chains, unroll),
+            UNROLL,
+            Launch::of_blocks(blocks, threads),
+            context.sized(100, 1),
+        )?;
         let operands = Operands::new(instruction.element, chains);
         let mut uploaded = DeviceBuffer::new(cuda.context(), "operands", operands.words.len())?;
         uploaded.write(cuda.stream(), 0, &operands.words)?;
         let len = (blocks * threads * chains * 4) as usize;
-        let kernels = [kernel(UNROLL[0])?, kernel(UNROLL[1])?];
-        let launch = kernels::alone(cuda, &kernels, Launch::of_blocks(blocks, threads))?;
         Ok(Rate {
             element: instruction.element,
-            kernels,
+            loops,
             chains,
             operands,
             uploaded,
             out: DeviceBuffer::new(cuda.context(), "tiles", len)?,
-            stamps: Stamps::new(cuda, blocks as usize)?,
-            launch,
-            iterations: context.sized(100, 1),
         })
     }
 
@@ -198,33 +196,24 @@ impl Rate {
 
     /// Puts a launch of the longer loop into the stream.
     pub(super) fn launch(&self, cuda: &Cuda) -> Result<(), Error> {
+        let loops = &self.loops;
         // SAFETY: the buffers are this one's, and as large as the grid needs.
-        unsafe { cuda.launch(&self.kernels[1], &self.launch, &self.arguments())? };
+        unsafe { cuda.launch(&loops.kernels[1], &loops.launch, &self.arguments())? };
         Ok(())
     }
 
     fn arguments(&self) -> MmaSync {
         MmaSync {
-            iterations: self.iterations,
+            iterations: self.loops.iterations,
             operands: self.uploaded.pointer(),
             out: self.out.pointer(),
-            stamps: self.stamps.pointer(),
+            stamps: self.loops.stamps.pointer(),
         }
-    }
-
-    fn once(&self, context: &Context<'_>, which: usize) -> Result<(), Error> {
-        let arguments = self.arguments();
-        kernels::launch(
-            context.cuda(),
-            &self.kernels[which],
-            &self.launch,
-            &arguments,
-        )
     }
 
     /// Instructions of the warps of one block.
     fn instructions(&self, which: usize) -> u64 {
-        u64::from(self.launch.block[0] / 32) * u64::from(UNROLL[which] * self.iterations)
+        u64::from(self.loops.launch.block[0] / 32) * u64::from(self.loops.steps(which))
     }
 
     /// FLOPs, or integer operations, of one instruction.
@@ -235,7 +224,7 @@ impl Rate {
     fn check(&self, context: &Context<'_>, which: usize) -> Result<(), Error> {
         let mut found = vec![0; self.out.len()];
         self.out.read(context.cuda().stream(), 0, &mut found)?;
-        let steps = f64::from(UNROLL[which] / self.chains * self.iterations);
+        let steps = f64::from(self.loops.steps(which) / self.chains);
         for (index, &bits) in found.iter().enumerate() {
             let (lane, register) = (index % WARP, index / WARP % 4);
             let chain = index / (4 * WARP) % self.chains as usize;
@@ -262,7 +251,7 @@ impl Rate {
 
     /// What the longer loop does more than the shorter one, in all blocks.
     fn claims(&self) -> Claims {
-        let more = u64::from(self.launch.grid[0]) * (self.instructions(1) - self.instructions(0));
+        let more = self.loops.blocks() * (self.instructions(1) - self.instructions(0));
         Claims::Difference(vec![
             (Quantity::TensorInstructions, more),
             (self.quantity(), more * self.worth()),
@@ -320,27 +309,20 @@ pub(super) fn run(context: &mut Context<'_>) {
             }
         };
         context.probe(&clk, &rate.claims(), |context| {
-            let once = |_, which| rate.once(context, which);
             let check = |which| rate.check(context, which);
-            let pairs = pairs(context, &rate.stamps, once, check)?;
+            let pairs = rate.loops.pairs(context, &rate.arguments(), check)?;
             let more = rate.worth() * (rate.instructions(1) - rate.instructions(0));
             Ok(per_clock(&pairs, more as f64))
         });
         let operations = rate.worth() * u64::from(blocks) * rate.instructions(1);
         let claims = Claims::Sum(vec![(rate.quantity(), operations)]);
         context.probe(&whole, &claims, |context| {
-            let mut subject = Timed {
-                cuda: context.cuda(),
-                kernel: &rate.kernels[1],
-                launch: rate.launch,
-                arguments: rate.arguments(),
-                work: Work {
-                    flops: operations,
-                    bytes: 0,
-                },
-                check: Box::new(|| rate.check(context, 1)),
+            let work = Work {
+                flops: operations,
+                bytes: 0,
             };
-            context.rate(&mut subject, L2::Warm, operations as f64)
+            let check = |which| rate.check(context, which);
+            rate.loops.whole(context, rate.arguments(), work, check)
         });
     }
     latency(context);
@@ -362,10 +344,8 @@ fn latency(context: &mut Context<'_>) {
         Err(error) => return context.without(&[probe], &error),
     };
     context.probe(&probe, &rate.claims(), |context| {
-        let once = |_, which| rate.once(context, which);
         let check = |which| rate.check(context, which);
-        let pairs = pairs(context, &rate.stamps, once, check)?;
-        let more = (UNROLL[1] - UNROLL[0]) * rate.iterations;
-        Ok(cycles_each(&pairs, f64::from(more)))
+        let pairs = rate.loops.pairs(context, &rate.arguments(), check)?;
+        Ok(cycles_each(&pairs, f64::from(rate.loops.more_steps())))
     });
 }

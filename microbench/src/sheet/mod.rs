@@ -19,6 +19,7 @@ mod energy;
 mod kernels;
 mod latency;
 mod launch;
+mod loops;
 mod memory;
 mod mma;
 mod numbers;

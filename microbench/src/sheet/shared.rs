@@ -1,14 +1,14 @@
 //! Bandwidth of shared memory: each thread of a block on every multiprocessor reads its own 16 bytes again and again.
 
 use stepscope_device::arguments;
-use stepscope_device::driver::{DeviceBuffer, DevicePointer, Kernel, Launch};
+use stepscope_device::driver::{DeviceBuffer, DevicePointer, Launch};
 use stepscope_device::nvrtc::Program;
 use stepscope_profiler::device_sheet::{Group, Quantity, RowTimer, Unit};
 
-use super::context::{Claims, Context, Probe, pairs, per_clock};
-use super::kernels::{self, Module, Timed, program as program_of};
-use super::stamps::Stamps;
-use crate::{Error, L2, Work};
+use super::context::{Claims, Context, Probe, per_clock};
+use super::kernels::program as program_of;
+use super::loops::Loops;
+use crate::{Error, Work};
 
 /// As `shared.cu` has it.
 const THREADS: u32 = 1024;
@@ -64,42 +64,39 @@ fn probes() -> [Probe; 2] {
 }
 
 struct Shared {
-    kernels: [Kernel<SharedRead>; 2],
+    loops: Loops<SharedRead>,
     sums: DeviceBuffer<u32>,
-    stamps: Stamps,
-    launch: Launch,
-    arguments: SharedRead,
 }
 
 impl Shared {
     fn new(context: &Context<'_>) -> Result<Shared, Error> {
         let cuda = context.cuda();
-        let module = Module::load(cuda, &program())?;
         let blocks = context.multiprocessors();
-        let sums = DeviceBuffer::new(cuda.context(), "sums", (blocks * THREADS) as usize)?;
-        let stamps = Stamps::new(cuda, blocks as usize)?;
-        let kernels = [
-            module.kernel(&expression(UNROLL[0]))?,
-            module.kernel(&expression(UNROLL[1]))?,
-        ];
-        let launch = kernels::alone(cuda, &kernels, Launch::of_blocks(blocks, THREADS))?;
         Ok(Shared {
-            kernels,
-            launch,
-            arguments: SharedRead {
-                iterations: context.sized(100, 1),
-                sums: sums.pointer(),
-                stamps: stamps.pointer(),
-            },
-            sums,
-            stamps,
+            loops: Loops::new(
+                context,
+                &program(),
+                expression,
+                UNROLL,
+                Launch::of_blocks(blocks, THREADS),
+                context.sized(100, 1),
+            )?,
+            sums: DeviceBuffer::new(cuda.context(), "sums", (blocks * THREADS) as usize)?,
         })
+    }
+
+    fn arguments(&self) -> SharedRead {
+        SharedRead {
+            iterations: self.loops.iterations,
+            sums: self.sums.pointer(),
+            stamps: self.loops.stamps.pointer(),
+        }
     }
 
     fn check(&self, context: &Context<'_>, which: usize) -> Result<(), Error> {
         let mut sums = vec![0; self.sums.len()];
         self.sums.read(context.cuda().stream(), 0, &mut sums)?;
-        let loads = UNROLL[which] * self.arguments.iterations;
+        let loads = self.loops.steps(which);
         for (index, &sum) in sums.iter().enumerate() {
             let first = 4 * (index as u32 % THREADS) + 1;
             let expected = loads.wrapping_mul(4 * first + 6);
@@ -114,8 +111,7 @@ impl Shared {
 
     /// Loads of warps in a launch of the kernel `which`.
     fn loads(&self, which: usize) -> u64 {
-        let warps = self.launch.grid[0] * THREADS / 32;
-        u64::from(warps) * u64::from(UNROLL[which] * self.arguments.iterations)
+        self.loops.blocks() * u64::from(THREADS / 32) * u64::from(self.loops.steps(which))
     }
 }
 
@@ -132,28 +128,17 @@ pub(super) fn run(context: &mut Context<'_>) {
         (Quantity::BankConflicts, 0),
     ]);
     context.probe(&probes[0], &claims, |context| {
-        let once = |_, which: usize| {
-            let kernel = &shared.kernels[which];
-            kernels::launch(context.cuda(), kernel, &shared.launch, &shared.arguments)
-        };
-        let pairs = pairs(context, &shared.stamps, once, |which| {
-            shared.check(context, which)
-        })?;
-        let bytes = 512.0 * more as f64 / f64::from(shared.launch.grid[0]);
+        let check = |which| shared.check(context, which);
+        let pairs = shared.loops.pairs(context, &shared.arguments(), check)?;
+        let bytes = 512.0 * more as f64 / shared.loops.blocks() as f64;
         Ok(per_clock(&pairs, bytes))
     });
     let bytes = 512 * shared.loads(1);
     // The block's own words are written once, 512 bytes of a warp, and its sums take a load of each warp's.
     let claims = Claims::Sum(vec![(Quantity::BankConflicts, 0)]);
     context.probe(&probes[1], &claims, |context| {
-        let mut subject = Timed {
-            cuda: context.cuda(),
-            kernel: &shared.kernels[1],
-            launch: shared.launch,
-            arguments: shared.arguments,
-            work: Work { flops: 0, bytes },
-            check: Box::new(|| shared.check(context, 1)),
-        };
-        context.rate(&mut subject, L2::Warm, bytes as f64)
+        let work = Work { flops: 0, bytes };
+        let check = |which| shared.check(context, which);
+        shared.loops.whole(context, shared.arguments(), work, check)
     });
 }

@@ -1,15 +1,15 @@
 //! Rates of the tensor cores by `wgmma`, with both operands in shared memory: compute capability 9.0.
 
 use stepscope_device::arguments;
-use stepscope_device::driver::{DeviceBuffer, DevicePointer, Kernel, Launch};
+use stepscope_device::driver::{DeviceBuffer, DevicePointer, Launch};
 use stepscope_device::nvrtc::{Arch, Program};
 use stepscope_profiler::device_sheet::{Group, Quantity, RowTimer, Unit};
 
-use super::context::{Claims, Context, Probe, pairs, per_clock};
-use super::kernels::{self, Module, Timed, program as program_of};
+use super::context::{Claims, Context, Probe, per_clock};
+use super::kernels::program as program_of;
+use super::loops::Loops;
 use super::numbers::{Element, random};
-use super::stamps::Stamps;
-use crate::{Error, L2, Work};
+use crate::{Error, Work};
 
 /// Instructions of a group that is waited for: the longer loop does not wait more often.
 const UNROLL: [u32; 2] = [32, 64];
@@ -110,22 +110,26 @@ fn image(element: Element, numbers: &[i32], rows: usize) -> Vec<u8> {
 
 struct Rate<'a> {
     instruction: &'a Instruction,
-    kernels: [Kernel<Wgmma>; 2],
+    loops: Loops<Wgmma>,
     a: DeviceBuffer<u8>,
     b: DeviceBuffer<u8>,
     /// `[row][column]`: the product along all 128 bytes, and that of the factors' sizes.
     products: Vec<[f64; 2]>,
     out: DeviceBuffer<f32>,
-    stamps: Stamps,
-    launch: Launch,
-    iterations: u32,
 }
 
 impl<'a> Rate<'a> {
     fn new(context: &Context<'_>, instruction: &'a Instruction) -> Result<Rate<'a>, Error> {
         let cuda = context.cuda();
-        let module = Module::load(cuda, &program())?;
-        let kernel = |unroll| module.kernel(&expression(instruction.kernel, unroll));
+        let blocks = context.sized(context.multiprocessors(), 1);
+        let loops = Loops::new(
+            context,
+            &program(),
+            |unroll| expression(instruction.kernel, unroll),
+            UNROLL,
+            Launch::of_blocks(blocks, GROUPS * GROUP as u32),
+            context.sized(20, 1),
+        )?;
         let element = instruction.element;
         let k = 8 * BYTES / element.bits() as usize;
         let (a, b) = (random(11, ROWS * k), random(12, COLUMNS * k));
@@ -142,49 +146,32 @@ impl<'a> Rate<'a> {
             buffer.write(cuda.stream(), 0, bytes)?;
             Ok(buffer)
         };
-        let blocks = context.sized(context.multiprocessors(), 1);
         let len = (blocks * GROUPS) as usize * ROWS * COLUMNS;
-        let kernels = [kernel(UNROLL[0])?, kernel(UNROLL[1])?];
-        let launch = Launch::of_blocks(blocks, GROUPS * GROUP as u32);
-        let launch = kernels::alone(cuda, &kernels, launch)?;
         Ok(Rate {
             instruction,
-            kernels,
+            loops,
             a: upload("operand A", &image(element, &a, ROWS))?,
             b: upload("operand B", &image(element, &b, COLUMNS))?,
             products,
             out: DeviceBuffer::new(cuda.context(), "sums", len)?,
-            stamps: Stamps::new(cuda, blocks as usize)?,
-            launch,
-            iterations: context.sized(20, 1),
         })
     }
 
     fn arguments(&self) -> Wgmma {
         Wgmma {
-            iterations: self.iterations,
+            iterations: self.loops.iterations,
             a: self.a.pointer(),
             b: self.b.pointer(),
             out: self.out.pointer(),
-            stamps: self.stamps.pointer(),
+            stamps: self.loops.stamps.pointer(),
         }
-    }
-
-    fn once(&self, context: &Context<'_>, which: usize) -> Result<(), Error> {
-        let arguments = self.arguments();
-        kernels::launch(
-            context.cuda(),
-            &self.kernels[which],
-            &self.launch,
-            &arguments,
-        )
     }
 
     /// FLOPs of one block.
     fn flops(&self, which: usize) -> u64 {
         let k = (256 / self.instruction.element.bits()) as u64;
         let of_one = 2 * (ROWS * COLUMNS) as u64 * k;
-        of_one * u64::from(GROUPS * UNROLL[which] * self.iterations)
+        of_one * u64::from(GROUPS * self.loops.steps(which))
     }
 
     /// Register r of thread t of a warpgroup: row 16 (t / 32) + t % 32 / 4, eight more where r / 2 is odd; column 8 (r / 4) +
@@ -192,7 +179,7 @@ impl<'a> Rate<'a> {
     fn check(&self, context: &Context<'_>, which: usize) -> Result<(), Error> {
         let mut found = vec![0.0; self.out.len()];
         self.out.read(context.cuda().stream(), 0, &mut found)?;
-        let rounds = f64::from(UNROLL[which] * self.iterations) / STEPS as f64;
+        let rounds = f64::from(self.loops.steps(which)) / STEPS as f64;
         for (index, &value) in found.iter().enumerate() {
             let (thread, register) = (index % GROUP, index / GROUP % (COLUMNS / 2));
             let row = 16 * (thread / 32) + thread % 32 / 4 + 8 * (register / 2 % 2);
@@ -258,32 +245,25 @@ pub(super) fn run(context: &mut Context<'_>) {
                 continue;
             }
         };
-        let blocks = u64::from(rate.launch.grid[0]);
+        let blocks = rate.loops.blocks();
         // The emulated device counts matrix instructions by warps.
-        let warps = u64::from(4 * GROUPS * (UNROLL[1] - UNROLL[0]) * rate.iterations);
+        let warps = u64::from(4 * GROUPS * rate.loops.more_steps());
         let more = rate.flops(1) - rate.flops(0);
         let claims = Claims::Difference(vec![
             (Quantity::TensorInstructions, blocks * warps),
             (Quantity::TensorFlops, blocks * more),
         ]);
         context.probe(&clk, &claims, |context| {
-            let once = |_, which| rate.once(context, which);
             let check = |which| rate.check(context, which);
-            let pairs = pairs(context, &rate.stamps, once, check)?;
+            let pairs = rate.loops.pairs(context, &rate.arguments(), check)?;
             Ok(per_clock(&pairs, more as f64))
         });
         let flops = blocks * rate.flops(1);
         let claims = Claims::Sum(vec![(Quantity::TensorFlops, flops)]);
         context.probe(&whole, &claims, |context| {
-            let mut subject = Timed {
-                cuda: context.cuda(),
-                kernel: &rate.kernels[1],
-                launch: rate.launch,
-                arguments: rate.arguments(),
-                work: Work { flops, bytes: 0 },
-                check: Box::new(|| rate.check(context, 1)),
-            };
-            context.rate(&mut subject, L2::Warm, flops as f64)
+            let work = Work { flops, bytes: 0 };
+            let check = |which| rate.check(context, which);
+            rate.loops.whole(context, rate.arguments(), work, check)
         });
     }
 }
