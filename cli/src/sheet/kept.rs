@@ -1,10 +1,8 @@
-//! Where sheets are kept, and which one an explanation takes its ceilings from.
+//! Which sheet an explanation takes its ceilings from.
 
-use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use stepscope_device::nvrtc::cache_folder;
-use stepscope_profiler::device_sheet::DeviceSheet;
+use stepscope_profiler::device_sheet::{DeviceSheet, Kept};
 use stepscope_profiler::{Gpu, Record};
 
 use crate::output::{Failure, print_stderr};
@@ -12,42 +10,15 @@ use crate::output::{Failure, print_stderr};
 /// The name under which a sheet is looked for beside a record.
 const BESIDE: &str = "device.json";
 
-/// Where the last sheet of a card lies.
-fn file_of(uuid: &str) -> Option<PathBuf> {
-    let is_name = |c: char| c.is_ascii_alphanumeric() || c == '-';
-    let is_safe = !uuid.is_empty() && uuid.chars().all(is_name);
-    Some(cache_folder()?.join("devices").join(format!("{uuid}.json"))).filter(|_| is_safe)
-}
-
-/// Keeps a sheet of a GPU that has ceilings. A whole one is not replaced by a quick one.
+/// Keeps a sheet for explanations and benchmarks that come later.
 pub(super) fn keep(sheet: &DeviceSheet) {
-    if sheet.device != "cuda" || sheet.roofs().is_none() {
-        return;
-    }
-    let Some(path) = file_of(&sheet.gpu.uuid) else {
-        return;
-    };
-    let older = DeviceSheet::read(&path).ok();
-    if sheet.quick && older.is_some_and(|older| !older.quick) {
-        return;
-    }
-    if let Err(error) = write(&path, sheet) {
+    if let Some(kept) = Kept::of_this_user()
+        && let Err(error) = kept.keep(sheet)
+    {
         print_stderr(&format!(
-            "the sheet is not kept for explain: cannot write {}: {error}",
-            path.display()
+            "the sheet is not kept for explain and the benchmarks: {error}"
         ));
     }
-}
-
-/// Written beside and renamed: whoever reads sees a whole file.
-fn write(path: &Path, sheet: &DeviceSheet) -> std::io::Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("."));
-    std::fs::create_dir_all(folder)?;
-    let mut file = tempfile::NamedTempFile::new_in(folder)?;
-    serde_json::to_writer(&mut file, sheet)?;
-    file.flush()?;
-    file.persist(path)?;
-    Ok(())
 }
 
 /// Puts the ceilings of a sheet into a record that has none: those of `chosen`, of a sheet beside `record_path`, or of the last one of
@@ -124,28 +95,10 @@ fn found(gpu: &Gpu, record_path: &Path) -> Option<DeviceSheet> {
             Err(error) => print_stderr(&format!("note: {error}; it is not used")),
         }
     }
-    let path = file_of(&gpu.uuid).filter(|path| path.is_file())?;
-    match DeviceSheet::read(&path) {
-        Ok(sheet) if sheet.gpu.uuid == gpu.uuid => Some(sheet),
-        Ok(_) => None,
-        Err(error) => {
+    Kept::of_this_user()?
+        .find(&gpu.uuid)
+        .unwrap_or_else(|error| {
             print_stderr(&format!("note: {error}; it is not used"));
             None
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_card_without_a_plain_name_has_no_file() {
-        assert!(file_of("").is_none());
-        assert!(file_of("../x").is_none());
-        if cache_folder().is_some() {
-            let path = file_of("GPU-0123-abcd").unwrap();
-            assert!(path.ends_with("devices/GPU-0123-abcd.json"));
-        }
-    }
+        })
 }

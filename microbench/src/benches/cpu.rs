@@ -65,12 +65,12 @@ impl Context {
                 flops: cost.flops,
                 bytes: cost.bytes(),
             }),
-            roof: None,
+            bound: None,
         };
         if let Some(roofs) = &self.roofs
             && suite.wants(&case.id())
         {
-            case.roof = Some(roofs.of(set));
+            case.bound = Some(roofs.of(set));
         }
         case
     }
@@ -176,7 +176,7 @@ fn memory(suite: &mut Suite, context: &Context) {
             operation: "memory",
             dtype: "f32",
             rate: Rate::Bytes(moved),
-            roof: None,
+            bound: None,
         };
         let len = bytes / 4;
         let mut data = None;

@@ -8,6 +8,8 @@ use stepscope_kernels::{Cpu, HostRoofs, Traffic};
 use stepscope_profiler::microbench::Roof;
 use stepscope_profiler::quantity::with_prefix;
 
+use super::roofs::{Bound, Origin};
+
 /// What an operation that is repeated on the same data does to memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct WorkingSet {
@@ -34,7 +36,7 @@ impl CpuRoofs {
     }
 
     /// Of what is done to a working set; measured when it is first asked for, which takes 10 ms, or 0.3 s beyond the caches.
-    pub(super) fn of(&self, set: WorkingSet) -> Roof {
+    pub(super) fn of(&self, set: WorkingSet) -> Bound {
         let measure = || {
             let bytes = usize::try_from(set.bytes).ok()?;
             self.cpu.measure_bytes_per_s(bytes, set.traffic)
@@ -50,7 +52,7 @@ impl CpuRoofs {
             self.cpu.threads(),
             self.cpu.simd()
         );
-        Roof {
+        let roof = Roof {
             flops_per_s: Some(self.of_levels.flops_per_s),
             bytes_per_s,
             source: match bytes_per_s {
@@ -62,6 +64,11 @@ impl CpuRoofs {
                 }
                 None => on,
             },
+        };
+        Bound {
+            roof,
+            origin: Origin::Measured,
+            level: None,
         }
     }
 
@@ -92,14 +99,14 @@ mod tests {
             bytes: 100_000,
             traffic: Traffic::Update,
         };
-        let roof = roofs.of(set);
+        let roof = roofs.of(set).roof;
         assert!(roof.bytes_per_s.unwrap() > 1e7, "{roof:?}");
         assert!(
             roof.source
                 .ends_with("updates in place of 100 kB again and again"),
             "{roof:?}"
         );
-        assert_eq!(roofs.of(set), roof);
+        assert_eq!(roofs.of(set).roof, roof);
         assert!(roofs.describe().contains("GFLOP/s, reads from L2 "));
     }
 }

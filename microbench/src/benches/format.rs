@@ -5,8 +5,9 @@ use std::rc::Rc;
 
 use criterion::Throughput;
 use criterion::measurement::ValueFormatter;
-use stepscope_profiler::microbench::Roof;
 use stepscope_profiler::quantity::{duration_with_digits, percent, with_prefix};
+
+use super::roofs::Bound;
 
 /// What the numbers of the benchmark that runs mean.
 #[derive(Debug, Clone, PartialEq)]
@@ -14,14 +15,14 @@ pub(super) struct Scale {
     /// What an element of its throughput is: `FLOP`, `token`, `request`.
     pub(super) element: &'static str,
     /// What bounds it.
-    pub(super) roof: Option<Roof>,
+    pub(super) bound: Option<Bound>,
 }
 
 impl Default for Scale {
     fn default() -> Scale {
         Scale {
             element: "element",
-            roof: None,
+            bound: None,
         }
     }
 }
@@ -31,18 +32,20 @@ impl Default for Scale {
 pub(super) struct Format(pub(super) Rc<RefCell<Scale>>);
 
 impl Format {
-    /// Per second and nanoseconds, its unit, and the roof in that unit.
-    fn rate(&self, throughput: &Throughput) -> (f64, &'static str, Option<f64>) {
+    /// Per second and nanoseconds, its unit, and the roof in that unit with what it is.
+    fn rate(&self, throughput: &Throughput) -> (f64, &'static str, Option<(f64, String)>) {
         let scale = self.0.borrow();
-        let roof = scale.roof.as_ref();
+        let bound = scale.bound.as_ref();
         match *throughput {
             Throughput::Bytes(bytes) | Throughput::BytesDecimal(bytes) => {
-                (bytes as f64, "B/s", roof.and_then(|roof| roof.bytes_per_s))
+                let of = |bound: &Bound| Some((bound.roof.bytes_per_s?, bound.of_bytes()));
+                (bytes as f64, "B/s", bound.and_then(of))
             }
             Throughput::Bits(bits) => (bits as f64, "bit/s", None),
             Throughput::Elements(elements) | Throughput::ElementsAndBytes { elements, .. } => {
+                let of = |bound: &Bound| Some((bound.roof.flops_per_s?, bound.of_flops()));
                 let (unit, roof) = match scale.element {
-                    "FLOP" => ("FLOP/s", roof.and_then(|roof| roof.flops_per_s)),
+                    "FLOP" => ("FLOP/s", bound.and_then(of)),
                     "token" => ("token/s", None),
                     "request" => ("request/s", None),
                     _ => ("element/s", None),
@@ -63,7 +66,7 @@ impl ValueFormatter for Format {
         let rate = amount / (value * 1e-9);
         let text = with_prefix(rate, unit);
         match roof {
-            Some(roof) => format!("{text}, {} of roof", percent(rate / roof)),
+            Some((roof, name)) => format!("{text}, {} of {name}", percent(rate / roof)),
             None => text,
         }
     }
@@ -106,15 +109,22 @@ impl ValueFormatter for Format {
 
 #[cfg(test)]
 mod tests {
+    use stepscope_profiler::microbench::Roof;
+
+    use super::super::roofs::Origin;
     use super::*;
 
     fn with(element: &'static str, rates: Option<[f64; 2]>) -> Format {
-        let roof = rates.map(|[flops_per_s, bytes_per_s]| Roof {
-            flops_per_s: Some(flops_per_s),
-            bytes_per_s: Some(bytes_per_s),
-            source: "measured".to_owned(),
+        let bound = rates.map(|[flops_per_s, bytes_per_s]| Bound {
+            roof: Roof {
+                flops_per_s: Some(flops_per_s),
+                bytes_per_s: Some(bytes_per_s),
+                source: "measured".to_owned(),
+            },
+            origin: Origin::Measured,
+            level: Some("L2".to_owned()),
         });
-        Format(Rc::new(RefCell::new(Scale { element, roof })))
+        Format(Rc::new(RefCell::new(Scale { element, bound })))
     }
 
     #[test]
@@ -124,11 +134,11 @@ mod tests {
         assert_eq!(h100.format_value(412_345.0), "412.3 µs");
         assert_eq!(
             h100.format_throughput(&gemm, 412_345.0),
-            "667 TFLOP/s, 67 % of roof"
+            "667 TFLOP/s, 67 % of measured roof"
         );
         assert_eq!(
             h100.format_throughput(&Throughput::Bytes(33_554_432), 12_500.0),
-            "2.68 TB/s, 80 % of roof"
+            "2.68 TB/s, 80 % of measured L2 roof"
         );
         let plain = with("token", None);
         assert_eq!(

@@ -6,10 +6,10 @@ use std::rc::Rc;
 use stepscope_device::driver::DeviceBuffer;
 use stepscope_kernels::cuda::Cuda;
 use stepscope_profiler::Timer;
-use stepscope_profiler::microbench::{Sample, Series};
+use stepscope_profiler::microbench::{CacheState, Series};
 
 use super::arguments::Mode;
-use super::roofs::{Roofs, of_gpu};
+use super::roofs::{Bound, Roofs};
 use super::suite::{Case, Device, Rate, Suite, TIMER};
 use crate::measure::{Bench, Measured, Settings, Subject};
 use crate::{Error, Work};
@@ -31,19 +31,25 @@ impl Taken {
             return;
         };
         self.times.extend(series.times_ns());
-        let samples = |samples: &[crate::Sample]| -> Vec<Sample> {
-            let of = |s: &crate::Sample| Sample {
-                time_ns: s.time_ns,
-                sm_clock_hz: s.sm_clock_hz,
-            };
-            samples.iter().map(of).collect()
-        };
-        let (new, aside) = (samples(&series.samples), samples(&series.set_aside));
-        let all = self.all.get_or_insert_with(|| {
-            Series::new(series.timer, series.launches_per_sample, Vec::new())
-        });
-        all.samples.extend(new);
-        all.set_aside.extend(aside);
+        match &mut self.all {
+            Some(all) => {
+                all.samples.extend(series.samples);
+                all.set_aside.extend(series.set_aside);
+            }
+            // One measurement is followed by another until criterion has enough: why each ended says nothing.
+            none => {
+                *none = Some(Series {
+                    stopped: None,
+                    ..series
+                });
+            }
+        }
+    }
+
+    /// What bounds `work` that was measured like this, where its data were in a cache.
+    pub(super) fn bound(&self, roofs: &Roofs, work: Work) -> Option<Bound> {
+        let is_warm = self.all.as_ref()?.l2 == Some(CacheState::Warm);
+        is_warm.then(|| roofs.of(work)).flatten()
     }
 
     /// The sum of the next `n` times; none while there are fewer.
@@ -76,7 +82,8 @@ pub(super) fn run(suite: &mut Suite) -> Result<(), Error> {
     let (Device::Gpu(cuda) | Device::Emulated(cuda)) = suite.device().clone() else {
         return Ok(());
     };
-    memory(suite, &cuda, &of_gpu(&cuda.context().device().name));
+    let roofs = suite.gpu_roofs(&cuda);
+    memory(suite, &cuda, &roofs);
     Ok(())
 }
 
@@ -105,7 +112,7 @@ fn memory_case(what: &str, bytes: usize, moved: usize, roofs: &Roofs) -> Case {
         operation: "memory",
         dtype: "u8",
         rate: Rate::Work(work),
-        roof: roofs.of(work),
+        bound: roofs.of_cold(),
     }
 }
 
@@ -126,6 +133,7 @@ fn memory(suite: &mut Suite, cuda: &Rc<Cuda>, roofs: &Roofs) {
             let case = memory_case(what, bytes, moved, roofs);
             let mut taken = Taken::default();
             let mut subject = None;
+            let mut bound = None;
             suite.on_device(&case, &mut |watch, n| {
                 let bench = Bench::new(cuda)?;
                 if subject.is_none() {
@@ -143,6 +151,8 @@ fn memory(suite: &mut Suite, cuda: &Rc<Cuda>, roofs: &Roofs) {
                 }
                 loop {
                     if let Some(time) = taken.next(n) {
+                        bound = taken.bound(roofs, case.work());
+                        watch.bound_by(bound.as_ref());
                         return Ok(time);
                     }
                     let measured = bench.measure(subject, &settings(n))?;
@@ -155,6 +165,9 @@ fn memory(suite: &mut Suite, cuda: &Rc<Cuda>, roofs: &Roofs) {
             suite.amend(&case, |row| {
                 if taken.all.is_some() {
                     row.series = taken.all;
+                }
+                if let Some(bound) = bound {
+                    row.roof = Some(bound.roof);
                 }
             });
         }
@@ -225,7 +238,23 @@ impl Subject for Transfer {
 
 #[cfg(test)]
 mod tests {
+    use super::super::roofs::tests::of_h100;
     use super::*;
+
+    #[test]
+    fn only_what_was_in_the_cache_is_held_against_it() {
+        let mut taken = Taken::default();
+        let work = Work { flops: 1, bytes: 1 };
+        assert_eq!(taken.bound(&of_h100(), work), None, "nothing was measured");
+        let mut series = Series::new(Timer::Event, 1, Vec::new());
+        series.l2 = Some(CacheState::Rotated);
+        taken.add(Measured::Timed(series.clone()));
+        assert_eq!(taken.bound(&of_h100(), work), None);
+        series.l2 = Some(CacheState::Warm);
+        let mut taken = Taken::default();
+        taken.add(Measured::Timed(series));
+        assert_eq!(taken.bound(&of_h100(), work), of_h100().of(work));
+    }
 
     #[test]
     fn times_are_handed_over_once() {

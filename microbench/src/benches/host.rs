@@ -36,7 +36,7 @@ fn case(function: &str, shape: &str, rate: Rate) -> Case {
         operation: "host",
         dtype: "",
         rate,
-        roof: None,
+        bound: None,
     }
 }
 

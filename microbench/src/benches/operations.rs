@@ -11,7 +11,7 @@ use stepscope_profiler::microbench::Row;
 use super::arguments::Mode;
 use super::gpu::{Taken, settings};
 use super::peer::Peers;
-use super::roofs::{Roofs, of_gpu};
+use super::roofs::Roofs;
 use super::stopwatch::Stopwatch;
 use super::suite::{Case, Device, Rate, Suite};
 use crate::Error;
@@ -159,7 +159,7 @@ impl Planned {
             operation: self.operation,
             dtype: "bf16",
             rate: Rate::Work(work),
-            roof: roofs.of(work),
+            bound: roofs.of_cold(),
         })
     }
 }
@@ -193,14 +193,7 @@ pub(super) fn run(suite: &mut Suite) -> Result<(), Error> {
     let (Device::Gpu(cuda) | Device::Emulated(cuda)) = suite.device().clone() else {
         return Ok(());
     };
-    let roofs = of_gpu(&cuda.context().device().name);
-    if suite.mode() == Mode::Measure {
-        let known = roofs.describe();
-        println!(
-            "roofs of this GPU: {}",
-            known.unwrap_or_else(|| "unknown; shares are left out".to_owned())
-        );
-    }
+    let roofs = suite.gpu_roofs(&cuda);
     if suite.is_test() {
         println!("kernels run on {}", cuda.context().device().name);
     }
@@ -223,10 +216,12 @@ fn operation(
         function: peers.name().to_owned(),
         ..ours.clone()
     };
+    let work = ours.work();
     let has_peer = peers.know(planned.operation);
     let bench = Bench::new(cuda)?;
     let (mut taken, mut of_peer) = (Taken::default(), Taken::default());
     let mut kernel = "";
+    let mut bound = None;
     {
         let mut subjects = None;
         let make = || -> Result<_, Error> {
@@ -251,11 +246,18 @@ fn operation(
                     (false, Some(peer)) => peer,
                     _ => ours,
                 };
-                return by_kernels(&bench, watch, subject, n);
+                let time = by_kernels(&bench, watch, subject, n)?;
+                let l2_bytes = cuda.context().device().limits.l2_bytes;
+                let together = work.bytes.saturating_mul(subject.copies() as u64);
+                bound = (together <= l2_bytes).then(|| roofs.of(work)).flatten();
+                watch.bound_by(bound.as_ref());
+                return Ok(time);
             }
             loop {
                 let wanted = if is_ours { &mut taken } else { &mut of_peer };
                 if let Some(time) = wanted.next(n) {
+                    bound = wanted.bound(roofs, work);
+                    watch.bound_by(bound.as_ref());
                     return Ok(time);
                 }
                 let settings = settings(n);
@@ -284,6 +286,11 @@ fn operation(
         suite.on_device(&ours, &mut |watch, n| draw(watch, n, true));
         if has_peer {
             suite.on_device(&theirs, &mut |watch, n| draw(watch, n, false));
+        }
+    }
+    if let Some(bound) = bound {
+        for case in [&theirs, &ours] {
+            suite.amend(case, |row| row.roof = Some(bound.roof.clone()));
         }
     }
     amend(suite, &ours, &theirs, kernel, taken, of_peer, peers);
@@ -341,14 +348,15 @@ fn by_kernels(
 
 #[cfg(test)]
 mod tests {
+    use super::super::roofs::tests::of_h100;
     use super::*;
 
     #[test]
     fn every_planned_shape_is_one_of_its_operation() {
         for planned in small().into_iter().chain(of_models().unwrap()) {
-            let case = planned.case("cuda", &of_gpu("NVIDIA H100 80GB HBM3"));
+            let case = planned.case("cuda", &of_h100());
             let case = case.unwrap_or_else(|error| panic!("{}: {error}", planned.name));
-            assert!(case.roof.is_some());
+            assert!(case.bound.is_some());
         }
     }
 

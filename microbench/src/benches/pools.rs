@@ -1,7 +1,6 @@
 //! Groups `token_pool` and `kv_alloc`: what a batch costs the host before any kernel runs.
 
 use stepscope_engine::pool::{KvAllocator, TokenPool};
-use stepscope_profiler::microbench::Roof;
 
 use super::suite::{Case, Rate, Suite, wall};
 use crate::Error;
@@ -16,7 +15,7 @@ fn case(group: &'static str, function: &str, requests: usize, rate: Rate) -> Cas
         operation: group,
         dtype: "i32",
         rate,
-        roof: None::<Roof>,
+        bound: None,
     }
 }
 

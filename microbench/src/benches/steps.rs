@@ -155,7 +155,7 @@ impl Plan {
             operation: group,
             dtype: "bf16",
             rate: Rate::Tokens(rate as u64),
-            roof: None,
+            bound: None,
         }
     }
 

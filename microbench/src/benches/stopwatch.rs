@@ -16,6 +16,7 @@ use stepscope_device::driver::{Event, Stream};
 use stepscope_profiler::Timer;
 
 use super::format::Format;
+use super::roofs::Bound;
 use crate::Error;
 
 /// A clock for criterion. Its values are nanoseconds.
@@ -135,6 +136,13 @@ impl Stopwatch {
             Kind::Host => Timer::Wall,
             Kind::Events(_) => Timer::Event,
             Kind::Kernels(_) => Timer::Cupti,
+        }
+    }
+
+    /// Shares are of this bound from here on, if it is one.
+    pub(super) fn bound_by(&self, bound: Option<&Bound>) {
+        if let Some(bound) = bound {
+            self.format.0.borrow_mut().bound = Some(bound.clone());
         }
     }
 

@@ -12,12 +12,14 @@ use stepscope_device::driver::Driver;
 use stepscope_kernels::cuda::Cuda;
 use stepscope_kernels::{Cpu, DType};
 use stepscope_profiler::Timer;
-use stepscope_profiler::microbench::{self, Roof, Row, Sample, Series, Status};
+use stepscope_profiler::device_sheet::Kept;
+use stepscope_profiler::microbench::{self, Row, Sample, Series, Status};
 
 use super::arguments::{Arguments, Mode};
 use super::cpu_roofs::CpuRoofs;
 use super::format::{Format, Scale};
 use super::profile::{Profile, StepProfiler};
+use super::roofs::{Bound, Roofs, SHEET, of_gpu};
 use super::stopwatch::{Failures, Stopwatch};
 use super::{Surroundings, launch, record};
 use crate::{Error, Work};
@@ -55,7 +57,7 @@ pub(super) struct Case {
     pub(super) operation: &'static str,
     pub(super) dtype: &'static str,
     pub(super) rate: Rate,
-    pub(super) roof: Option<Roof>,
+    pub(super) bound: Option<Bound>,
 }
 
 /// What the throughput of a benchmark is counted in.
@@ -77,7 +79,7 @@ impl Case {
         }
     }
 
-    fn work(&self) -> Work {
+    pub(super) fn work(&self) -> Work {
         match self.rate {
             Rate::Work(work) => work,
             Rate::Bytes(bytes) => Work { flops: 0, bytes },
@@ -99,10 +101,10 @@ impl Case {
     }
 
     fn is_bound_by_arithmetic(&self, work: Work) -> bool {
-        let Some(roof) = &self.roof else {
+        let Some(bound) = &self.bound else {
             return work.bytes == 0;
         };
-        let floor = |flops, bytes| roof.floor_ns(flops, bytes).unwrap_or(0.0);
+        let floor = |flops, bytes| bound.roof.floor_ns(flops, bytes).unwrap_or(0.0);
         floor(work.flops, 0) > floor(0, work.bytes)
     }
 }
@@ -141,6 +143,7 @@ pub(super) struct Suite {
     folder: PathBuf,
     device: OnceCell<Device>,
     cpu: OnceCell<(Rc<Cpu>, Option<Rc<CpuRoofs>>)>,
+    gpu_roofs: OnceCell<Roofs>,
     /// What was measured, in the order in which it was.
     rows: Vec<Row>,
     /// What failed, one line each.
@@ -168,6 +171,7 @@ impl Suite {
             folder,
             device: OnceCell::new(),
             cpu: OnceCell::new(),
+            gpu_roofs: OnceCell::new(),
             rows: Vec::new(),
             failed: Vec::new(),
             ran: 0,
@@ -205,6 +209,25 @@ impl Suite {
             println!("roofs of this CPU: {}", roofs.describe());
         }
         Ok(self.cpu.get_or_init(|| (cpu, roofs)).clone())
+    }
+
+    /// The roofs of the GPU that was opened, where they are needed; says once which they are.
+    pub(super) fn gpu_roofs(&self, cuda: &Cuda) -> Roofs {
+        if self.mode() != Mode::Measure {
+            return Roofs::default();
+        }
+        let find = || {
+            let named = std::env::var_os(SHEET).filter(|path| !path.is_empty());
+            let named = named.as_ref().map(Path::new);
+            let device = cuda.context().device();
+            let (roofs, note) = of_gpu(device, named, Kept::of_this_user().as_ref());
+            if let Some(note) = note {
+                println!("note: {note}");
+            }
+            println!("roofs of this GPU: {}", roofs.describe());
+            roofs
+        };
+        self.gpu_roofs.get_or_init(find).clone()
     }
 
     /// The GPU; the emulated device in test mode.
@@ -346,7 +369,7 @@ impl Suite {
             element: throughput
                 .as_ref()
                 .map_or("element", |(_, element)| element),
-            roof: case.roof.clone(),
+            bound: case.bound.clone(),
         };
         let criterion = match (timer, &mut self.of_device) {
             (Timer::Event | Timer::Cupti, Some((of_device, _))) => of_device,
@@ -507,7 +530,7 @@ fn row_of(case: &Case) -> Row {
         reason: None,
         flops,
         bytes,
-        roof: case.roof.clone(),
+        roof: case.bound.as_ref().map(|bound| bound.roof.clone()),
         series: None,
         peers: Vec::new(),
     }
@@ -539,6 +562,9 @@ fn series(timer: Timer, samples: &[(u64, f64)]) -> Option<Series> {
 
 #[cfg(test)]
 mod tests {
+    use stepscope_profiler::microbench::Roof;
+
+    use super::super::roofs::Origin;
     use super::*;
 
     #[test]
@@ -566,26 +592,30 @@ mod tests {
 
     #[test]
     fn the_rate_is_that_of_what_bounds_a_kernel() {
-        let roof = Roof {
-            flops_per_s: Some(1e12),
-            bytes_per_s: Some(1e9),
-            source: "a test".to_owned(),
+        let bound = Bound {
+            roof: Roof {
+                flops_per_s: Some(1e12),
+                bytes_per_s: Some(1e9),
+                source: "a test".to_owned(),
+            },
+            origin: Origin::DataSheet,
+            level: None,
         };
-        let case = |flops, bytes, roof: Option<Roof>| Case {
+        let case = |flops, bytes, bound: Option<Bound>| Case {
             group: "gemm",
             function: "cpu".to_owned(),
             shape: "1x2x3".to_owned(),
             operation: "gemm",
             dtype: "bf16",
             rate: Rate::Work(Work { flops, bytes }),
-            roof,
+            bound,
         };
         let element = |case: Case| case.throughput().map(|(_, element)| element);
         assert_eq!(
-            element(case(1_000_000, 10, Some(roof.clone()))),
+            element(case(1_000_000, 10, Some(bound.clone()))),
             Some("FLOP")
         );
-        assert_eq!(element(case(1_000, 10, Some(roof))), Some("byte"));
+        assert_eq!(element(case(1_000, 10, Some(bound))), Some("byte"));
         assert_eq!(element(case(1_000, 10, None)), Some("byte"));
         assert_eq!(case(1, 1, None).id(), "gemm/cpu/1x2x3");
     }

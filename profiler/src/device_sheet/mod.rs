@@ -2,11 +2,13 @@
 //!
 //! A [`DeviceSheet`] has a [`Row`] for each thing that was measured, with every sample, beside what is expected of the GPU and who
 //! says so ([`expected()`]). [`DeviceSheet::roofs`] makes the ceilings of an explanation from it, [`DeviceSheet::text`] what a person
-//! reads, and [`explain::page::sheet_page`](crate::explain::page::sheet_page) a page with plots.
+//! reads, and [`explain::page::sheet_page`](crate::explain::page::sheet_page) a page with plots. [`Kept`] knows where the last one of each
+//! card lies.
 //!
 //! **Invariant:** a row of an emulated device has no value. It has counts: what the probe claims to do, and what it was counted to do.
 
 mod expected;
+mod kept;
 mod row;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -21,6 +23,7 @@ use crate::record::{BandwidthRoof, Gpu, Program, Roofs};
 use crate::{Error, quantity};
 
 pub use expected::{Bound, Expected, expected};
+pub use kept::Kept;
 pub(crate) use text::{binary_bytes, curves, quantity_title};
 
 pub use row::{Claim, Group, Quantity, Row, RowTimer, Sample, Status, Unit};

@@ -244,7 +244,7 @@ fn case(name: &str, shape: &str) -> Case {
         operation: "launch",
         dtype: "",
         rate: Rate::None,
-        roof: None,
+        bound: None,
     }
 }
 
