@@ -174,7 +174,7 @@ fn mistakes_of_a_file_are_one_line() {
     );
     stepscope.run(&["lab", "gem"]).error(
         2,
-        &["no operation is called gem; there are embedding, rms_norm"],
+        &["no operation is called gem; there are advance, embedding, rms_norm"],
     );
     stepscope
         .run(&["lab", "gemm", "--device", "cpu"])
