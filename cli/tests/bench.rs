@@ -120,3 +120,40 @@ fn a_filter_that_is_none_is_wrong_usage() {
     let ran = Stepscope::new().run(&["bench", "gemm("]);
     ran.error(2, &["`gemm(` is no regular expression", "--exact"]);
 }
+
+/// What is no step leaves the stacks of the threads that worked on it.
+#[test]
+fn other_benchmarks_leave_sampled_stacks_and_their_batches() {
+    let stepscope = Stepscope::new();
+    let cases = [
+        ("host/flame graph drawn/record", "stepscope_flamegraphs"),
+        ("gemm/cpu/smollm2-135m qkv 64x960x576", "gemm"),
+    ];
+    for (name, function) in cases {
+        let ran = stepscope
+            .run(&["bench", "--profile-time", "1", name])
+            .success();
+        let line = ran.stdout.lines().find(|line| line.starts_with("wrote "));
+        let path = line.unwrap_or_else(|| panic!("{}", ran.stdout));
+        let folder = std::path::Path::new(&path["wrote ".len()..]);
+        let folder = folder.parent().unwrap();
+        let read = |name: &str| {
+            std::fs::read_to_string(stepscope.path(folder.to_str().unwrap()).join(name)).unwrap()
+        };
+        let folded = read("flamegraph.folded");
+        assert!(
+            folded.lines().any(|line| line.contains(function)),
+            "{folded}"
+        );
+        assert!(!folded.contains("criterion::"), "{folded}");
+        assert!(read("flamegraph.svg").contains("processor time of all threads"));
+        let trace: serde_json::Value = serde_json::from_str(&read("trace.json")).unwrap();
+        let batch = &trace["traceEvents"][1];
+        assert_eq!(batch["ph"], "X");
+        assert!(batch["name"].as_str().unwrap().starts_with(name), "{batch}");
+        assert!(
+            batch["args"]["ns per iteration"].as_f64() > Some(0.0),
+            "{batch}"
+        );
+    }
+}

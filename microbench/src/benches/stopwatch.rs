@@ -16,6 +16,7 @@ use stepscope_device::driver::{Event, Stream};
 use stepscope_profiler::Timer;
 
 use super::format::Format;
+use super::profile::{KernelSpan, Profile};
 use super::roofs::Bound;
 use crate::Error;
 
@@ -65,6 +66,8 @@ trait Kernels {
 struct CuptiKernels {
     session: RefCell<Session>,
     stream: Arc<Stream>,
+    /// Who may want to see them.
+    profile: Rc<RefCell<Profile>>,
 }
 
 impl Kernels for CuptiKernels {
@@ -84,6 +87,13 @@ impl Kernels for CuptiKernels {
             )));
         }
         let spans = activity.kernels.iter();
+        let kept = spans.clone().map(|kernel| KernelSpan {
+            name: Arc::clone(&kernel.name),
+            stream: kernel.stream,
+            start_ns: kernel.start_ns,
+            end_ns: kernel.end_ns,
+        });
+        self.profile.borrow_mut().keep_kernels(kept);
         let total: u64 = spans
             .map(|kernel| kernel.end_ns.saturating_sub(kernel.start_ns))
             .sum();
@@ -116,6 +126,7 @@ impl Stopwatch {
     /// CUPTI is missing or refuses.
     pub(super) fn cupti(
         stream: &Arc<Stream>,
+        profile: &Rc<RefCell<Profile>>,
         format: Format,
         failure: Failures,
     ) -> Result<Stopwatch, Error> {
@@ -124,6 +135,7 @@ impl Stopwatch {
             timer: Rc::new(Kind::Kernels(Box::new(CuptiKernels {
                 session: RefCell::new(session),
                 stream: Arc::clone(stream),
+                profile: Rc::clone(profile),
             }))),
             format,
             failure,

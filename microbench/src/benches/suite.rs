@@ -18,7 +18,7 @@ use stepscope_profiler::microbench::{self, Row, Sample, Series, Status};
 use super::arguments::{Arguments, Mode};
 use super::cpu_roofs::CpuRoofs;
 use super::format::{Format, Scale};
-use super::profile::{Profile, StepProfiler};
+use super::profile::{FileProfiler, Profile};
 use super::roofs::{Bound, Roofs, SHEET, of_gpu};
 use super::stopwatch::{Failures, Stopwatch};
 use super::{Surroundings, launch, record};
@@ -333,7 +333,7 @@ impl Suite {
         };
         let stream = Arc::clone(cuda.stream());
         if std::env::var(TIMER).as_deref() == Ok("cupti") {
-            match Stopwatch::cupti(&stream, format.clone(), failures.clone()) {
+            match Stopwatch::cupti(&stream, &self.profile, format.clone(), failures.clone()) {
                 Ok(watch) => return watch,
                 Err(error) => {
                     println!("times by CUDA events, since CUPTI cannot be used: {error}");
@@ -382,7 +382,8 @@ impl Suite {
         }
         let mut samples: Vec<(u64, f64)> = Vec::new();
         let mut ran = false;
-        let failures = &self.failures;
+        let (failures, profile) = (&self.failures, &self.profile);
+        let timer_name = timer.name();
         let benchmark = match case.shape.is_empty() {
             true => BenchmarkId::new(case.function.as_str(), ""),
             false => BenchmarkId::new(case.function.as_str(), &case.shape),
@@ -390,7 +391,9 @@ impl Suite {
         let run = |bencher: &mut criterion::Bencher<'_, Stopwatch>| {
             bencher.iter_custom(|iterations| {
                 ran = true;
+                let start = Instant::now();
                 let time = failures.note(routine(iterations));
+                (profile.borrow_mut()).keep_batch(start, iterations, time, timer_name);
                 samples.push((iterations, time));
                 // A test has no time, and one of a failure is none either.
                 if time > 0.0 { time } else { 0.0 }
@@ -426,12 +429,12 @@ impl Suite {
         }
     }
 
-    /// Lets the row of the benchmark that ran last say more than criterion's times, if it was this one.
+    /// Lets the row of a benchmark say more than criterion's times, if it ran.
     pub(super) fn amend(&mut self, case: &Case, change: impl FnOnce(&mut Row)) {
         let is_its = |row: &&mut Row| {
             row.group == case.group && row.kernel == case.function && row.shape == case.shape
         };
-        if let Some(row) = self.rows.last_mut().filter(is_its) {
+        if let Some(row) = self.rows.iter_mut().rev().find(is_its) {
             change(row);
         }
     }
@@ -509,7 +512,7 @@ fn configured(
     // Flags of the command line overrule these.
     Criterion::default()
         .with_measurement(watch)
-        .with_profiler(StepProfiler(Rc::clone(profile)))
+        .with_profiler(FileProfiler(Rc::clone(profile)))
         .output_directory(folder)
         .sample_size(20)
         .warm_up_time(Duration::from_millis(500))
