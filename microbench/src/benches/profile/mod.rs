@@ -122,15 +122,16 @@ fn write(running: Running, id: &str, folder: &Path) -> Result<Vec<PathBuf>, Erro
         timeline.write_trace(id, running.timer, file)
     })?;
     let kernels = timeline.kernel_stacks(id);
-    let (stacks, subtitle) = match kernels.is_empty() {
+    let (stacks, count_name, subtitle) = match kernels.is_empty() {
         false => (
             kernels,
+            "ns",
             "time of kernels on the GPU, by CUPTI's records".to_owned(),
         ),
         true => {
             let (stacks, samples) = running.sampler?.stop()?;
             let what = format!("processor time of all threads, {samples} samples");
-            (stacks, what)
+            (stacks, "samples", what)
         }
     };
     if stacks.is_empty() {
@@ -140,6 +141,7 @@ fn write(running: Running, id: &str, folder: &Path) -> Result<Vec<PathBuf>, Erro
     let options = SvgOptions {
         title: id.to_owned(),
         subtitle: Some(subtitle),
+        count_name: count_name.to_owned(),
         ..SvgOptions::default()
     };
     let mut written = files::flame_graph(folder, &stacks, &options)?;

@@ -6,7 +6,8 @@ use pprof::{ProfilerGuard, ProfilerGuardBuilder, Report, Symbol};
 
 use crate::Error;
 
-/// Samples per second of processor time. A prime, so that no loop keeps step with it.
+/// Samples per second of processor time that are asked for; Linux gives as many as its timer ticks, often 250. A prime, so that no
+/// loop keeps step with it.
 const FREQUENCY_HZ: i32 = 997;
 
 /// Takes samples as long as it lives: one for each interval of processor time that the process used, on any thread.
@@ -24,7 +25,7 @@ impl Sampler {
             .map_err(|error| Error::Unusable(format!("no stacks can be sampled: {error}")))
     }
 
-    /// The stacks, `frame;frame nanoseconds` each, and how many samples they are.
+    /// The stacks, `frame;frame samples` each, and how many samples they are.
     pub(super) fn stop(self) -> Result<(Vec<String>, usize), Error> {
         let report = self.0.report().build();
         let report =
@@ -45,10 +46,9 @@ fn folded(report: &Report) -> (Vec<String>, usize) {
         *stacks.entry(stack(&names)).or_default() += count;
         all += count;
     }
-    let ns = |count: usize| count as u64 * 1_000_000_000 / FREQUENCY_HZ as u64;
     let lines = stacks
         .iter()
-        .map(|(stack, &count)| format!("{stack} {}", ns(count)));
+        .map(|(stack, count)| format!("{stack} {count}"));
     (lines.collect(), all)
 }
 
@@ -66,8 +66,11 @@ fn stack(names: &[String]) -> String {
         .iter()
         .any(|prefix| name.starts_with(prefix) || name.starts_with(&format!("<{prefix}")))
     };
-    let called_by_criterion = names.iter().rposition(|name| name.contains("criterion::"));
-    let inner = &names[called_by_criterion.map_or(0, |at| at + 1)..];
+    // The last that runs a thread, or criterion.
+    let outer = names.iter().rposition(|name| {
+        name.contains("criterion::") || name.contains("__rust_begin_short_backtrace")
+    });
+    let inner = &names[outer.map_or(0, |at| at + 1)..];
     let first = inner.iter().position(|name| !is_around(name)).unwrap_or(0);
     let cleaned: Vec<String> = inner[first..].iter().map(|name| frame(name)).collect();
     match cleaned.is_empty() {
@@ -112,7 +115,11 @@ mod tests {
             ]),
             "stepscope::gemm;dot,8"
         );
-        assert_eq!(of(&["std::thread::start", "worker"]), "worker");
+        let thread = "std::sys::backtrace::__rust_begin_short_backtrace";
+        assert_eq!(
+            of(&["clone3", thread, "std::panic::catch_unwind", "worker"]),
+            "worker"
+        );
         assert_eq!(of(&["main", criterion]), "(criterion)");
         assert_eq!(frame("a::hot"), "a::hot");
     }
