@@ -73,6 +73,11 @@ impl Cpu {
         })
     }
 
+    /// Float32 operations per second of multiply-adds in registers, on all threads. Takes 30 ms.
+    pub fn measure_flops_per_s(&self) -> f64 {
+        self.run(|| flops_per_s(self.threads()))
+    }
+
     /// Bytes per second that all threads together move in a working set that they share out and go over again and again; none if
     /// the machine grants no memory for it. Takes 10 to 30 ms for what a cache holds.
     ///
