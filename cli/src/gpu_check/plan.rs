@@ -221,7 +221,7 @@ fn bench(args: &GpuCheck) -> Planned {
             "--quick",
             "--measurement-time",
             "0.5",
-            "^(launch|memory/cuda|token_pool|kv_alloc)",
+            "^(launch|memory/cuda|token_pool|kv_alloc|(norm|rope_kv|sampling)/cuda)",
         ],
     };
     let mut environment = vec![(

@@ -109,8 +109,9 @@ pub fn run_all(surroundings: Surroundings) -> Result<(), Error> {
 fn all_others(suite: &mut Suite) -> Result<(), Error> {
     cpu::run(suite)?;
     gpu::run(suite)?;
-    operations::run(suite)?;
+    // Short: in front of what may take as long as there is time.
     pools::run(suite);
+    operations::run(suite)?;
     steps::run(suite)?;
     host::run(suite)
 }
